@@ -6,5 +6,6 @@ export * from "./ids.ts";
 export * from "./log.ts";
 export * from "./queue.ts";
 export * from "./rng.ts";
+export * from "./self.ts";
 export * from "./supervise.ts";
 export * from "./units.ts";

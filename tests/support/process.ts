@@ -132,7 +132,7 @@ export function start(
     async line(pattern, within_ms = WITHIN_MS) {
       const match = () => pattern.exec(printed);
       await waitUntil(() => match() !== null || ended, {
-        what: `${command} to print ${pattern}; it printed:\n${printed}`,
+        what: () => `${command} to print ${pattern}; it printed:\n${printed}`,
         within_ms,
       });
       if (ended) await drained;
@@ -155,7 +155,7 @@ export function startPsma(args: readonly string[], options: StartOptions = {}): 
 
 export interface WaitOptions {
   /** Ends the sentence "Waited … ms for". */
-  readonly what: string;
+  readonly what: string | (() => string);
   readonly within_ms?: number;
   readonly every_ms?: number;
 }
@@ -172,7 +172,9 @@ export async function waitUntil<T>(
   while (true) {
     const value = await condition();
     if (value !== false && value !== undefined) return value;
-    if (performance.now() >= deadline_ms) throw new Error(`Waited ${within_ms} ms for ${what}`);
+    if (performance.now() >= deadline_ms) {
+      throw new Error(`Waited ${within_ms} ms for ${typeof what === "string" ? what : what()}`);
+    }
     await new Promise((resolve) => setTimeout(resolve, every_ms));
   }
 }

@@ -23,6 +23,9 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   xfsprogs: ["mkfs.xfs", "xfs_repair"],
 };
 
+/** What the whole test run uses. */
+export const TEST_PACKAGES: readonly string[] = Object.keys(PACKAGES);
+
 /** Kernel modules of the device nodes that frontends open. A kernel without them is not an error. */
 const MODULES: Readonly<Record<string, string>> = {
   fuse: "/dev/fuse",
@@ -105,6 +108,6 @@ if (import.meta.main) {
   const say = (line: string) => {
     Deno.stderr.writeSync(new TextEncoder().encode(line + "\n"));
   };
-  const left = setUp(named.length > 0 ? named : Object.keys(PACKAGES), quiet ? () => {} : say);
+  const left = setUp(named.length > 0 ? named : TEST_PACKAGES, quiet ? () => {} : say);
   if (left.length > 0) say(`set-up: still missing: ${left.join(" ")}`);
 }

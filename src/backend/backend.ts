@@ -1,0 +1,84 @@
+/** Where bytes of a volume live, as the data plane sees them. One small interface; one conformance suite. */
+import type { Reactor } from "../sys/mod.ts";
+import { OPERATION, type OperationHandler, type Operations } from "./operations.ts";
+
+/** A run of bytes. */
+export interface Extent {
+  readonly at: number;
+  readonly length: number;
+}
+
+/**
+ * What a backend does when its transport is lost.
+ * `hold`: keep operations and replay them after a reconnect; the application waits but sees no error.
+ * `fail`: fail operations at once, so that whoever mirrors into it can go on without it.
+ */
+export type LossPolicy = "hold" | "fail";
+
+export interface Backend {
+  /** For messages and status: `file /var/lib/psma/…`, `nbd unix:…`. */
+  readonly description: string;
+  /** Size in bytes; rises on `grow`. */
+  readonly sizeBytes: number;
+  /** Starts an operation of the shared table. Hot path. Completes through `Operations.complete`, maybe at once. */
+  submit(op: number): void;
+  /**
+   * Runs of bytes in [from, from + length) that may hold something else than zeros, ascending, not
+   * overlapping; a backend that cannot tell answers with the whole range.
+   */
+  dataExtents(from: number, length: number): Promise<readonly Extent[]>;
+  /** Bytes that the store has allocated for it, where it can tell. */
+  allocatedBytes(): number | undefined;
+  /** Makes it at least `sizeBytes` large. @throws {PsmaError} state/... where it cannot grow by itself. */
+  grow(sizeBytes: number): Promise<void>;
+  /** Changes what a lost transport means; a backend without a transport ignores it. */
+  setLossPolicy(policy: LossPolicy): void;
+  /** Drops the transport now, so that under `fail` everything in flight fails promptly. */
+  abort(): void;
+  /** True while operations can be expected to complete. */
+  readonly connected: boolean;
+  /** Called when the transport was lost: what was written and not flushed may be gone on the other side. */
+  onLost: (() => void) | undefined;
+  /** Waits for nothing: operations still in flight fail or are dropped by the owner first. */
+  close(): Promise<void>;
+}
+
+/** Promises over a backend, for code off the hot path. */
+export class BackendCalls {
+  readonly #owner: number;
+  readonly #resolve: (((errno: number) => void) | undefined)[] = [];
+  readonly #free: number[] = [];
+
+  constructor(readonly operations: Operations, readonly reactor: Reactor) {
+    const handler: OperationHandler = (owner, errno) => {
+      const resolve = this.#resolve[owner];
+      this.#resolve[owner] = undefined;
+      this.#free.push(owner);
+      reactor.wake();
+      resolve?.(errno);
+    };
+    this.#owner = operations.registerOwner(handler);
+  }
+
+  /** @returns 0 or a positive errno. */
+  run(
+    backend: Backend,
+    code: number,
+    { at, length, address, flags = 0 }: {
+      at: number;
+      length: number;
+      address: number;
+      flags?: number;
+    },
+  ): Promise<number> {
+    return new Promise((resolve) => {
+      const index = this.#free.pop() ?? this.#resolve.length;
+      this.#resolve[index] = resolve;
+      backend.submit(this.operations.take(this.#owner, index, code, at, length, address, flags));
+    });
+  }
+
+  flush(backend: Backend): Promise<number> {
+    return this.run(backend, OPERATION.flush, { at: 0, length: 0, address: 0 });
+  }
+}

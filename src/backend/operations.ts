@@ -1,0 +1,94 @@
+/**
+ * Operations on backends: preallocated records, struct of arrays, one table per data-plane thread.
+ * Hot path: nothing here allocates, awaits or throws.
+ *
+ * Life of one: `take` → fill in `code at length address flags` and the owner → `Backend.submit(op)` →
+ * the backend calls `complete(op, errno)`, which frees the record and tells the owner's handler.
+ * Between submit and complete the memory at `address` belongs to the backend.
+ */
+import { assert } from "../core/mod.ts";
+
+/** What an operation does. Trim and write-zeroes both read as zeros afterwards. */
+export const OPERATION = { read: 0, write: 1, flush: 2, trim: 3, writeZeroes: 4 } as const;
+
+/** Flags: `fua` durable before completion; `noHole` write-zeroes must keep the blocks allocated. */
+export const OPERATION_FLAG = { fua: 1, noHole: 2 } as const;
+
+/** @param owner the owner's own index. @param errno 0, or a positive errno. */
+export type OperationHandler = (owner: number, errno: number) => void;
+
+export class Operations {
+  readonly code: Uint8Array;
+  readonly flags: Uint8Array;
+  /** Bytes from the start of the backend; bytes long; where in memory. */
+  readonly at: Float64Array;
+  readonly length: Float64Array;
+  readonly address: Float64Array;
+  /** Bytes done so far: backends keep it across short reads and writes. */
+  readonly progress: Float64Array;
+  /** Free for the backend that works on the operation. */
+  readonly scratch: Int32Array;
+  readonly #owner: Int32Array;
+  readonly #handler: Uint8Array;
+  readonly #handlers: OperationHandler[] = [];
+  readonly #free: Int32Array;
+  #freeCount: number;
+
+  constructor(readonly capacity: number) {
+    this.code = new Uint8Array(capacity);
+    this.flags = new Uint8Array(capacity);
+    this.at = new Float64Array(capacity);
+    this.length = new Float64Array(capacity);
+    this.address = new Float64Array(capacity);
+    this.progress = new Float64Array(capacity);
+    this.scratch = new Int32Array(capacity);
+    this.#owner = new Int32Array(capacity);
+    this.#handler = new Uint8Array(capacity);
+    this.#free = new Int32Array(capacity);
+    for (let i = 0; i < capacity; i++) this.#free[i] = capacity - 1 - i;
+    this.#freeCount = capacity;
+  }
+
+  get inUse(): number {
+    return this.capacity - this.#freeCount;
+  }
+
+  /** @returns an id for `take`. Called once per owner, at set-up. */
+  registerOwner(handler: OperationHandler): number {
+    assert(this.#handlers.length < 256, "too many owners of operations");
+    return this.#handlers.push(handler) - 1;
+  }
+
+  /**
+   * Takes a free record. The table is sized so that admitted work always fits (two per request slot plus
+   * the copier's), so running out is a broken invariant.
+   */
+  take(
+    handler: number,
+    owner: number,
+    code: number,
+    at: number,
+    length: number,
+    address: number,
+    flags: number,
+  ): number {
+    assert(this.#freeCount > 0, "no free operation");
+    const op = this.#free[--this.#freeCount] as number;
+    this.#handler[op] = handler;
+    this.#owner[op] = owner;
+    this.code[op] = code;
+    this.at[op] = at;
+    this.length[op] = length;
+    this.address[op] = address;
+    this.flags[op] = flags;
+    this.progress[op] = 0;
+    return op;
+  }
+
+  /** The backend is done: frees the record, then tells the owner. */
+  complete(op: number, errno: number): void {
+    const handler = this.#handler[op] as number, owner = this.#owner[op] as number;
+    this.#free[this.#freeCount++] = op;
+    (this.#handlers[handler] as OperationHandler)(owner, errno);
+  }
+}

@@ -1,0 +1,2 @@
+/** Bytes to records and back, pure: one protocol a file. */
+export * from "./uring.ts";

@@ -1,0 +1,66 @@
+/** Quick file and socket calls that rooms above need besides the ring. */
+import { cString, errno, libc, sysError } from "./libc.ts";
+
+const O_RDONLY = 0, O_RDWR = 2, O_CREAT = 0o100, O_EXCL = 0o200, O_CLOEXEC = 0o2000000;
+const O_DIRECT = Deno.build.arch === "aarch64" ? 0o200000 : 0o40000;
+const SEEK_DATA = 3, SEEK_HOLE = 4, SEEK_END = 2;
+const ENXIO = 6;
+const LOCK_EXCLUSIVE_NOWAIT = 2 | 4;
+
+export interface OpenOptions {
+  readonly create?: boolean;
+  readonly exclusive?: boolean;
+  readonly readOnly?: boolean;
+  readonly direct?: boolean;
+}
+
+/** @returns a descriptor. @throws {PsmaError} sys/... */
+export function openFile(path: string, options: OpenOptions = {}): number {
+  const flags = (options.readOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC |
+    (options.create ? O_CREAT : 0) | (options.exclusive ? O_EXCL : 0) |
+    (options.direct ? O_DIRECT : 0);
+  const fd = libc().open(cString(path), flags, 0o600);
+  if (fd < 0) throw sysError(`open ${path}`, errno());
+  return fd;
+}
+
+export function closeFile(fd: number): void {
+  libc().close(fd);
+}
+
+/** Bytes by the end of the file or device. */
+export function fileSize(fd: number): number {
+  const size = Number(libc().lseek(fd, 0n, SEEK_END));
+  if (size < 0) throw sysError("measure a file", errno());
+  return size;
+}
+
+/** Sets a file's length; growth reads as zeros. */
+export function truncateFile(fd: number, length: number): void {
+  if (libc().ftruncate(fd, BigInt(length)) < 0) throw sysError("resize a file", errno());
+}
+
+/** Bytes that the file occupies on its file system (`st_blocks * 512`). */
+export function allocatedBytes(fd: number): number {
+  const stat = new Uint8Array(144);
+  if (libc().fstat(fd, stat) < 0) throw sysError("stat a file", errno());
+  return Number(new DataView(stat.buffer).getBigInt64(64, true)) * 512;
+}
+
+/** The next run of bytes that may hold data at or after `from`; undefined when only holes follow. */
+export function nextDataRun(fd: number, from: number): { at: number; end: number } | undefined {
+  const at = Number(libc().lseek(fd, BigInt(from), SEEK_DATA));
+  if (at < 0) {
+    const code = errno();
+    if (code === ENXIO) return undefined;
+    throw sysError("look for data in a file", code);
+  }
+  const end = Number(libc().lseek(fd, BigInt(at), SEEK_HOLE));
+  if (end < 0) throw sysError("look for holes in a file", errno());
+  return { at, end };
+}
+
+/** Takes a whole-file lock that ends with the descriptor. @returns false when another process has it. */
+export function tryLockFile(fd: number): boolean {
+  return libc().flock(fd, LOCK_EXCLUSIVE_NOWAIT) === 0;
+}

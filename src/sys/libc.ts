@@ -1,0 +1,148 @@
+/**
+ * The one place that opens libc. Two sets of symbols: quick calls that return at once, and calls that
+ * may sleep in the kernel (mount, ioctl on a served device), which run on a thread of their own
+ * and return a promise, because the thread that serves a device must never wait for it.
+ *
+ * x86-64 and aarch64 glibc. Not promised: musl, 32-bit.
+ */
+import { PsmaError } from "../core/mod.ts";
+
+const QUICK = {
+  __errno_location: { parameters: [], result: "pointer" },
+  mmap: { parameters: ["usize", "usize", "i32", "i32", "i32", "i64"], result: "usize" },
+  munmap: { parameters: ["usize", "usize"], result: "i32" },
+  madvise: { parameters: ["usize", "usize", "i32"], result: "i32" },
+  open: { parameters: ["buffer", "i32", "u32"], result: "i32" },
+  close: { parameters: ["i32"], result: "i32" },
+  read: { parameters: ["i32", "buffer", "usize"], result: "isize" },
+  write: { parameters: ["i32", "buffer", "usize"], result: "isize" },
+  pread: { parameters: ["i32", "usize", "usize", "i64"], result: "isize" },
+  lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
+  ftruncate: { parameters: ["i32", "i64"], result: "i32" },
+  fcntl: { parameters: ["i32", "i32", "i64"], result: "i32" },
+  flock: { parameters: ["i32", "i32"], result: "i32" },
+  ioctl: { parameters: ["i32", "u64", "buffer"], result: "i32" },
+  ioctlValue: { name: "ioctl", parameters: ["i32", "u64", "u64"], result: "i32" },
+  socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
+  setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
+  bind: { parameters: ["i32", "buffer", "u32"], result: "i32" },
+  listen: { parameters: ["i32", "i32"], result: "i32" },
+  getsockname: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
+  shutdown: { parameters: ["i32", "i32"], result: "i32" },
+  eventfd: { parameters: ["u32", "i32"], result: "i32" },
+  prctl: { parameters: ["i32", "u64", "u64", "u64", "u64"], result: "i32" },
+  syscall2: { name: "syscall", parameters: ["i64", "u64", "buffer"], result: "i64" },
+  syscall3: { name: "syscall", parameters: ["i64", "i64", "i64", "i64"], result: "i64" },
+  ioUringEnter: {
+    name: "syscall",
+    parameters: ["usize", "i32", "u32", "u32", "u32", "usize", "usize"],
+    result: "i32",
+  },
+  fstat: { parameters: ["i32", "buffer"], result: "i32" },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+/** May sleep: run off the calling thread. Errno is read by `errnoOf` on the thread that ran them. */
+const SLOW = {
+  mount: {
+    parameters: ["buffer", "buffer", "buffer", "u64", "buffer"],
+    result: "i32",
+    nonblocking: true,
+  },
+  umount2: { parameters: ["buffer", "i32"], result: "i32", nonblocking: true },
+  open: { parameters: ["buffer", "i32", "u32"], result: "i32", nonblocking: true },
+  close: { parameters: ["i32"], result: "i32", nonblocking: true },
+  ioctl: { parameters: ["i32", "u64", "buffer"], result: "i32", nonblocking: true },
+  ioctlValue: {
+    name: "ioctl",
+    parameters: ["i32", "u64", "u64"],
+    result: "i32",
+    nonblocking: true,
+  },
+  statfs: { parameters: ["buffer", "buffer"], result: "i32", nonblocking: true },
+  fstat: { parameters: ["i32", "buffer"], result: "i32", nonblocking: true },
+  syncfs: { parameters: ["i32"], result: "i32", nonblocking: true },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+let quick: Deno.DynamicLibrary<typeof QUICK>["symbols"] | undefined;
+let slow: Deno.DynamicLibrary<typeof SLOW>["symbols"] | undefined;
+
+/** Calls that return at once. @throws {PsmaError} sys/libc where there is no glibc. */
+export function libc(): Deno.DynamicLibrary<typeof QUICK>["symbols"] {
+  return quick ??= openLibc(QUICK);
+}
+
+/**
+ * Calls that may sleep; each returns a promise. A negative result says only that the call failed:
+ * errno belongs to the thread that ran it and is not promised here, so callers name the likely
+ * causes or probe for them.
+ */
+export function slowLibc(): Deno.DynamicLibrary<typeof SLOW>["symbols"] {
+  return slow ??= openLibc(SLOW);
+}
+
+function openLibc<T extends Deno.ForeignLibraryInterface>(
+  symbols: T,
+): Deno.DynamicLibrary<T>["symbols"] {
+  try {
+    return Deno.dlopen("libc.so.6", symbols).symbols;
+  } catch (cause) {
+    throw new PsmaError("sys/libc", "Cannot call the kernel: libc.so.6 does not open", {
+      cause,
+      hint: "PSMA needs Linux with glibc on x86-64 or aarch64.",
+    });
+  }
+}
+
+/** The calling thread's errno, valid right after a quick call that failed. */
+export function errno(): number {
+  const at = libc().__errno_location();
+  return at === null ? 0 : new Deno.UnsafePointerView(at).getInt32();
+}
+
+/** Text as libc reads it: UTF-8 with a zero byte at the end. */
+export function cString(text: string): Uint8Array<ArrayBuffer> {
+  return new TextEncoder().encode(text + "\0");
+}
+
+const ERRNO_NAMES: Readonly<Record<number, string>> = {
+  1: "EPERM: not permitted",
+  2: "ENOENT: no such file",
+  4: "EINTR: interrupted",
+  5: "EIO: input/output error",
+  6: "ENXIO: no such device",
+  9: "EBADF: bad descriptor",
+  11: "EAGAIN: try again",
+  12: "ENOMEM: out of memory",
+  13: "EACCES: permission denied",
+  16: "EBUSY: device or resource busy",
+  17: "EEXIST: exists already",
+  19: "ENODEV: no such device",
+  22: "EINVAL: invalid argument",
+  25: "ENOTTY: not supported by this device",
+  27: "EFBIG: file too large",
+  28: "ENOSPC: no space left",
+  30: "EROFS: read-only file system",
+  38: "ENOSYS: not in this kernel",
+  95: "EOPNOTSUPP: not supported",
+  98: "EADDRINUSE: address in use",
+  104: "ECONNRESET: connection reset",
+  107: "ENOTCONN: not connected",
+  110: "ETIMEDOUT: timed out",
+  111: "ECONNREFUSED: connection refused",
+  125: "ECANCELED: cancelled",
+};
+
+/** `EIO: input/output error`, or the number where we have no words. */
+export function errnoText(code: number): string {
+  return ERRNO_NAMES[Math.abs(code)] ?? `errno ${Math.abs(code)}`;
+}
+
+/** The error for a failed system call: "Cannot open /x: ENOENT: no such file". */
+export function sysError(doing: string, code: number): PsmaError {
+  const denied = Math.abs(code) === 1 || Math.abs(code) === 13;
+  return new PsmaError(
+    denied ? "sys/permission" : `sys/errno-${Math.abs(code)}`,
+    `Cannot ${doing}: ${errnoText(code)}`,
+    denied ? { hint: "Run psma as root, or grant the capability." } : {},
+  );
+}

@@ -1,0 +1,44 @@
+/** Memory outside V8's heap: fixed addresses that the kernel may read and write while we do other work. */
+import { assert } from "../core/mod.ts";
+import { libc, sysError } from "./libc.ts";
+
+const PROT_READ_WRITE = 3;
+const MAP_SHARED = 0x01, MAP_PRIVATE_ANONYMOUS = 0x22, MAP_POPULATE = 0x8000;
+
+/** A mapped region. `address` is what the kernel takes, `bytes` is what we read. */
+export interface Memory {
+  readonly address: number;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
+/** Private zeroed memory; pages cost nothing until touched. @throws {PsmaError} sys/errno-12 */
+export function allocateMemory(length: number): Memory {
+  return map(length, MAP_PRIVATE_ANONYMOUS, -1, 0, "map memory");
+}
+
+/** Maps a file's bytes, shared: what we write is in the page cache at once and outlives this process. */
+export function mapFile(fd: number, length: number): Memory {
+  return map(length, MAP_SHARED, fd, 0, "map file");
+}
+
+/** Maps one of an io_uring's rings. */
+export function mapRing(fd: number, length: number, offset: number): Memory {
+  return map(length, MAP_SHARED | MAP_POPULATE, fd, offset, "map io_uring");
+}
+
+/** The region must not be used afterwards: views of it would fault. */
+export function unmapMemory(memory: Memory): void {
+  libc().munmap(BigInt(memory.address), BigInt(memory.bytes.length));
+}
+
+function map(length: number, flags: number, fd: number, offset: number, doing: string): Memory {
+  assert(length > 0, "mapping is empty");
+  const address = libc().mmap(0n, BigInt(length), PROT_READ_WRITE, flags, fd, BigInt(offset));
+  const value = BigInt(address);
+  // mmap answers -errno as a huge address; MAP_FAILED is all ones.
+  if (value >= 0xfffffffffffff000n || value === 0n) throw sysError(doing, 12);
+  const pointer = Deno.UnsafePointer.create(value);
+  assert(pointer !== null, "mmap gave null");
+  const buffer = Deno.UnsafePointerView.getArrayBuffer(pointer, length);
+  return { address: Number(value), bytes: new Uint8Array(buffer) };
+}

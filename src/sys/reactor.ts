@@ -1,0 +1,252 @@
+/**
+ * The event loop of a thread that lives in its ring: submit, wait, reap, run hooks, and give promises
+ * that completions resolved their turn. Nothing else of the runtime's own event loop runs on this thread.
+ *
+ * JavaScript has no call that says "run all microtasks now". A turn (`await null`) runs those queued
+ * before it, so after a batch that settled a promise the loop takes TURNS of them, then waits at most
+ * GRACE_MS for a few rounds before it dares to sleep without a limit. Async code here therefore may chain
+ * at most TURNS awaits without an operation of the ring in between; a longer chain is only delayed, by
+ * the grace rounds, never lost as long as it ends within them.
+ */
+import { FSYNC_DATASYNC } from "../codec/mod.ts";
+import { libc, sysError } from "./libc.ts";
+import { allocateMemory, type Memory } from "./memory.ts";
+import type { Ring } from "./ring.ts";
+import { cString, errno } from "./libc.ts";
+
+const TURNS = 64;
+const GRACE_ROUNDS = 4;
+const GRACE_MS = 2;
+const EFD_CLOEXEC = 0o2000000;
+const O_RDONLY = 0,
+  O_DIRECTORY = Deno.build.arch === "aarch64" ? 0o40000 : 0o200000,
+  O_CLOEXEC = 0o2000000;
+const O_WRONLY_CREATE_TRUNCATE = 0o1101;
+const MAX_WAITERS = 4096;
+
+interface Waiter {
+  resolve: ((result: number) => void) | undefined;
+  /** Keeps the memory of an operation alive until the kernel is done with it. */
+  held: unknown;
+}
+
+export class Reactor {
+  /** Called after every batch of completions, before the ring is submitted. Hot path. */
+  readonly afterBatch: (() => void)[] = [];
+  readonly #waiters: Waiter[] = [];
+  readonly #freeWaiters: number[] = [];
+  readonly #kind: number;
+  #grace = 0;
+  #settled = false;
+  #running = false;
+
+  constructor(readonly ring: Ring) {
+    this.#kind = ring.register((index, result) => this.#settle(index, result));
+  }
+
+  /** Runs until `stop()`. */
+  async run(): Promise<void> {
+    this.#running = true;
+    this.wake();
+    while (this.#running) {
+      if (this.#settled) {
+        this.#settled = false;
+        this.#grace = GRACE_ROUNDS;
+        for (let turn = 0; turn < TURNS; turn++) await null;
+        for (const hook of this.afterBatch) hook();
+        if (!this.#running) break;
+      } else if (this.#grace > 0) {
+        this.#grace--;
+        for (let turn = 0; turn < TURNS; turn++) await null;
+        for (const hook of this.afterBatch) hook();
+      }
+      this.ring.submit(this.#settled ? 0 : 1, this.#grace > 0 ? GRACE_MS : 0);
+      this.ring.reap();
+      for (const hook of this.afterBatch) hook();
+    }
+  }
+
+  stop(): void {
+    this.#running = false;
+    this.wake();
+  }
+
+  /** Says that async code has something to do: call it after resolving a promise by hand. */
+  wake(): void {
+    this.#settled = true;
+  }
+
+  /** A promise with its resolver, which wakes the loop when it is resolved. */
+  deferred<T>(): {
+    promise: Promise<T>;
+    resolve: (value: T) => void;
+    reject: (e: unknown) => void;
+  } {
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    return {
+      promise,
+      resolve: (value) => {
+        this.wake();
+        resolve(value);
+      },
+      reject: (error) => {
+        this.wake();
+        reject(error);
+      },
+    };
+  }
+
+  /** @returns bytes read, or a negative errno. */
+  read(fd: number, at: number, memory: Memory, length = memory.bytes.length): Promise<number> {
+    return this.#wait(memory, (i) => this.ring.read(fd, at, memory.address, length, this.#kind, i));
+  }
+
+  /** @returns bytes written, or a negative errno. */
+  write(fd: number, at: number, memory: Memory, length = memory.bytes.length): Promise<number> {
+    return this.#wait(
+      memory,
+      (i) => this.ring.write(fd, at, memory.address, length, 0, this.#kind, i),
+    );
+  }
+
+  fsync(fd: number, dataOnly = false): Promise<number> {
+    return this.#wait(
+      null,
+      (i) => this.ring.fsync(fd, dataOnly ? FSYNC_DATASYNC : 0, this.#kind, i),
+    );
+  }
+
+  recv(fd: number, memory: Memory, length: number, offset = 0): Promise<number> {
+    return this.#wait(
+      memory,
+      (i) => this.ring.recv(fd, memory.address + offset, length, true, this.#kind, i),
+    );
+  }
+
+  send(fd: number, memory: Memory, length: number): Promise<number> {
+    return this.#wait(memory, (i) => this.ring.send(fd, memory.address, length, this.#kind, i));
+  }
+
+  connect(fd: number, sockaddr: Uint8Array): Promise<number> {
+    const memory = copyOut(sockaddr);
+    return this.#wait(
+      memory,
+      (i) => this.ring.connect(fd, memory.address, sockaddr.length, this.#kind, i),
+    );
+  }
+
+  /** Resolves after `ms`, in this thread's own time. */
+  async sleep(ms: number): Promise<void> {
+    const timespec = copyOut(new Uint8Array(16));
+    const fields = new BigInt64Array(timespec.bytes.buffer, 0, 2);
+    fields[0] = BigInt(Math.floor(ms / 1000));
+    fields[1] = BigInt(Math.floor((ms % 1000) * 1e6));
+    await this.#wait(timespec, (i) => this.ring.timeout(timespec.address, this.#kind, i));
+    releaseMemory(timespec);
+  }
+
+  /**
+   * Replaces a file durably: write beside it, fsync, rename over it, fsync the directory.
+   * A crash leaves the old bytes or the new ones, never a mixture.
+   * @throws {PsmaError} sys/... when a step fails; the old file then still stands unless the last step failed.
+   */
+  async replaceFile(path: string, bytes: Uint8Array): Promise<void> {
+    const temporary = `${path}.tmp`;
+    const check = (doing: string, result: number) => {
+      if (result < 0) throw sysError(`${doing} ${path}`, result);
+      return result;
+    };
+    const fd = check("create", await this.#open(temporary, O_WRONLY_CREATE_TRUNCATE, 0o600));
+    try {
+      const memory = copyOut(bytes);
+      let written = 0;
+      while (written < bytes.length) {
+        const part = { address: memory.address + written, bytes: memory.bytes.subarray(written) };
+        written += check("write", await this.write(fd, written, part, bytes.length - written));
+      }
+      releaseMemory(memory);
+      check("sync", await this.fsync(fd));
+    } finally {
+      libc().close(fd);
+    }
+    const from = copyOut(cString(temporary)), to = copyOut(cString(path));
+    check(
+      "rename",
+      await this.#wait(
+        [from, to],
+        (i) => this.ring.renameat(from.address, to.address, this.#kind, i),
+      ),
+    );
+    releaseMemory(from);
+    releaseMemory(to);
+    await this.syncDirectory(path.replace(/\/[^/]*$/, "") || "/");
+  }
+
+  async syncDirectory(path: string): Promise<void> {
+    const fd = await this.#open(path, O_RDONLY | O_DIRECTORY, 0);
+    if (fd < 0) throw sysError(`open ${path}`, fd);
+    try {
+      const result = await this.fsync(fd);
+      if (result < 0) throw sysError(`sync ${path}`, result);
+    } finally {
+      libc().close(fd);
+    }
+  }
+
+  async #open(path: string, flags: number, mode: number): Promise<number> {
+    const memory = copyOut(cString(path));
+    const fd = await this.#wait(
+      memory,
+      (i) => this.ring.openat(memory.address, flags | O_CLOEXEC, mode, this.#kind, i),
+    );
+    releaseMemory(memory);
+    return fd;
+  }
+
+  #wait(held: unknown, push: (index: number) => void): Promise<number> {
+    return new Promise((resolve) => {
+      const index = this.#freeWaiters.pop() ?? this.#waiters.length;
+      if (index >= MAX_WAITERS) throw sysError("wait for one more operation", 11);
+      this.#waiters[index] = { resolve, held };
+      push(index);
+    });
+  }
+
+  #settle(index: number, result: number) {
+    const waiter = this.#waiters[index] as Waiter;
+    const resolve = waiter.resolve;
+    waiter.resolve = undefined;
+    waiter.held = undefined;
+    this.#freeWaiters.push(index);
+    this.#settled = true;
+    resolve?.(result);
+  }
+}
+
+/** An eventfd: another thread adds to it to wake a ring that has a READ queued on it. */
+export function createEventFd(): number {
+  const fd = libc().eventfd(0, EFD_CLOEXEC);
+  if (fd < 0) throw sysError("create an eventfd", errno());
+  return fd;
+}
+
+const ONE = new Uint8Array(new BigUint64Array([1n]).buffer);
+
+export function signalEventFd(fd: number): void {
+  libc().write(fd, ONE, 8n);
+}
+
+const small: Memory[] = [];
+
+/** Bytes at a fixed address, for the kernel to read. Small ones are re-used by `releaseMemory`. */
+function copyOut(bytes: Uint8Array): Memory {
+  const memory = bytes.length <= 4096
+    ? small.pop() ?? allocateMemory(4096)
+    : allocateMemory(bytes.length);
+  memory.bytes.set(bytes);
+  return memory;
+}
+
+function releaseMemory(memory: Memory) {
+  if (memory.bytes.length === 4096 && small.length < 64) small.push(memory);
+}

@@ -1,0 +1,113 @@
+/**
+ * What a test file left behind: processes, mounts, loop devices and files. They are told from other
+ * people's by the temporary folder and the mark that the runner gave to that file's process.
+ * Not found: what a test puts outside its temporary folder under a process that cleared its environment.
+ */
+import { kill, waitUntil } from "./process.ts";
+
+/** The environment variable that marks a test file's process and all that it starts. */
+export const MARK_VARIABLE = "PSMA_TEST_MARK";
+
+export interface Leftovers {
+  readonly processes: readonly { readonly pid: number; readonly command: string }[];
+  readonly mounts: readonly string[];
+  readonly loops: readonly { readonly device: string; readonly file: string }[];
+  readonly files: readonly string[];
+}
+
+/** @param dir the test file's TMPDIR. @param mark the value of MARK_VARIABLE. */
+export function findLeftovers(dir: string, mark: string): Leftovers {
+  return {
+    processes: findProcesses(`${MARK_VARIABLE}=${mark}`),
+    mounts: findMounts(dir),
+    loops: findLoops(dir),
+    files: [...Deno.readDirSync(dir)].map((entry) => `${dir}/${entry.name}`),
+  };
+}
+
+/** One line for each thing left. */
+export function describeLeftovers(left: Leftovers): string[] {
+  return [
+    ...left.processes.map(({ pid, command }) => `process ${pid} still runs: ${command}`),
+    ...left.mounts.map((target) => `still mounted: ${target}`),
+    ...left.loops.map(({ device, file }) => `loop device ${device} still holds ${file}`),
+    ...left.files.map((file) => `temporary file not removed: ${file}`),
+  ];
+}
+
+/**
+ * Ends, unmounts, detaches and removes, in that order: a mount whose server is gone still unmounts,
+ * and files are removed only when nothing is mounted above them any more.
+ */
+export async function cleanUp(dir: string, mark: string): Promise<void> {
+  await endProcesses(mark);
+  for (const target of findMounts(dir).reverse()) quietly("umount", ["-l", target]);
+  for (const { device } of findLoops(dir)) quietly("losetup", ["-d", device]);
+  // A FUSE mount below a loop device is free only now.
+  for (const target of findMounts(dir).reverse()) quietly("umount", ["-l", target]);
+  if (findMounts(dir).length === 0) Deno.removeSync(dir, { recursive: true });
+}
+
+async function endProcesses(mark: string): Promise<void> {
+  const marked = () => findProcesses(`${MARK_VARIABLE}=${mark}`);
+  for (const { pid } of marked()) kill(pid, "SIGKILL");
+  try {
+    await waitUntil(() => marked().length === 0, {
+      what: "killed processes to end",
+      within_ms: 5000,
+    });
+  } catch {
+    // Stuck in the kernel, most likely on a mount that goes away next.
+  }
+}
+
+function findProcesses(variable: string): { pid: number; command: string }[] {
+  const found: { pid: number; command: string }[] = [];
+  for (const { name } of Deno.readDirSync("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    try {
+      if (!Deno.readTextFileSync(`/proc/${name}/environ`).split("\0").includes(variable)) continue;
+      const command = Deno.readTextFileSync(`/proc/${name}/cmdline`).replaceAll("\0", " ").trim();
+      if (command !== "") found.push({ pid: Number(name), command });
+    } catch {
+      // Ended meanwhile, or another user's.
+    }
+  }
+  return found;
+}
+
+function findMounts(dir: string): string[] {
+  const targets: string[] = [];
+  for (const line of Deno.readTextFileSync("/proc/self/mounts").split("\n")) {
+    const [source = "", target = ""] = line.split(" ").map(unescapeOctal);
+    if (isBelow(target, dir) || isBelow(source, dir)) targets.push(target);
+  }
+  return targets;
+}
+
+function findLoops(dir: string): { device: string; file: string }[] {
+  const loops: { device: string; file: string }[] = [];
+  for (const { name } of Deno.readDirSync("/sys/block")) {
+    if (!name.startsWith("loop")) continue;
+    try {
+      const file = Deno.readTextFileSync(`/sys/block/${name}/loop/backing_file`).trim();
+      if (isBelow(file, dir)) loops.push({ device: `/dev/${name}`, file });
+    } catch {
+      // Not attached.
+    }
+  }
+  return loops;
+}
+
+function isBelow(path: string, dir: string): boolean {
+  return path === dir || path.startsWith(`${dir}/`);
+}
+
+/** /proc/self/mounts writes blanks as octal escapes. */
+function unescapeOctal(text: string): string {
+  return text.replace(/\\([0-7]{3})/g, (_, digits) => String.fromCharCode(parseInt(digits, 8)));
+}
+
+function quietly(command: string, args: string[]): void {
+  new Deno.Command(command, { args, stdout: "null", stderr: "null" }).outputSync();
+}

@@ -1,0 +1,49 @@
+/** The groups of test files, how they may run, and how long one file may take. */
+
+export interface Group {
+  readonly name: string;
+  /** Files at a time; what uses loop devices, mounts or the machine's speed runs alone. */
+  readonly parallel: boolean;
+  readonly limit_ms: number;
+  /** Part of the quick run behind `deno task ok`. */
+  readonly quick: boolean;
+  /** What a file of this group leaves behind is a failure. */
+  readonly leftovers: boolean;
+}
+
+const MINUTE_MS = 60_000;
+
+export const GROUPS: readonly Group[] = [
+  { name: "tidy", parallel: true, limit_ms: 3 * MINUTE_MS, quick: true, leftovers: false },
+  { name: "unit", parallel: true, limit_ms: 5 * MINUTE_MS, quick: true, leftovers: true },
+  { name: "sim", parallel: true, limit_ms: 5 * MINUTE_MS, quick: true, leftovers: true },
+  { name: "integration", parallel: false, limit_ms: 10 * MINUTE_MS, quick: false, leftovers: true },
+  { name: "e2e", parallel: false, limit_ms: 10 * MINUTE_MS, quick: false, leftovers: true },
+  { name: "vm", parallel: false, limit_ms: 15 * MINUTE_MS, quick: false, leftovers: true },
+];
+
+/** The checks of the toolchain itself; each counts as one test. */
+export const CHECKS: readonly { readonly name: string; readonly args: readonly string[] }[] = [
+  { name: "fmt", args: ["fmt", "--check", "--quiet"] },
+  { name: "lint", args: ["lint", "--quiet"] },
+  { name: "check", args: ["check", "--quiet", "."] },
+];
+
+/** All test files of a group under `root`, by path, in order. A group without a folder has none. */
+export function testFiles(root: string, group: string): string[] {
+  return walk(`${root}/tests/${group}`).filter((path) => path.endsWith("_test.ts"))
+    .map((path) => path.slice(root.length + 1)).sort();
+}
+
+/** Every file below a folder; none where the folder is missing. */
+export function walk(folder: string): string[] {
+  try {
+    return [...Deno.readDirSync(folder)].flatMap((entry) => {
+      const path = `${folder}/${entry.name}`;
+      return entry.isDirectory ? walk(path) : [path];
+    });
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return [];
+    throw error;
+  }
+}
