@@ -40,6 +40,7 @@ async function runChecks(): Promise<void> {
     const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
       args: [...args],
       cwd: root,
+      env: { NO_COLOR: "1" },
       stdin: "null",
       stdout: "piped",
       stderr: "piped",

@@ -17,10 +17,11 @@ export interface Leftovers {
 
 /** @param dir the test file's TMPDIR. @param mark the value of MARK_VARIABLE. */
 export function findLeftovers(dir: string, mark: string): Leftovers {
+  const loops = findLoops(dir);
   return {
     processes: findProcesses(`${MARK_VARIABLE}=${mark}`),
-    mounts: findMounts(dir),
-    loops: findLoops(dir),
+    mounts: findMounts(dir, loops.map(({ device }) => device)).map(({ target }) => target),
+    loops,
     files: [...Deno.readDirSync(dir)].map((entry) => `${dir}/${entry.name}`),
   };
 }
@@ -41,10 +42,13 @@ export function describeLeftovers(left: Leftovers): string[] {
  */
 export async function cleanUp(dir: string, mark: string): Promise<void> {
   await endProcesses(mark);
-  for (const target of findMounts(dir).reverse()) quietly("umount", ["-l", target]);
-  for (const { device } of findLoops(dir)) quietly("losetup", ["-d", device]);
-  // A FUSE mount below a loop device is free only now.
-  for (const target of findMounts(dir).reverse()) quietly("umount", ["-l", target]);
+  // Found before anything is unmounted: a loop device forgets the path of a file it lost sight of.
+  const loops = findLoops(dir);
+  const mounts = findMounts(dir, loops.map(({ device }) => device)).reverse();
+  const onLoops = mounts.filter(({ source }) => loops.some(({ device }) => device === source));
+  for (const { target } of onLoops) quietly("umount", ["-l", target]);
+  for (const { device } of loops) quietly("losetup", ["-d", device]);
+  for (const { target } of mounts) quietly("umount", ["-l", target]);
   if (findMounts(dir).length === 0) Deno.removeSync(dir, { recursive: true });
 }
 
@@ -76,13 +80,18 @@ function findProcesses(variable: string): { pid: number; command: string }[] {
   return found;
 }
 
-function findMounts(dir: string): string[] {
-  const targets: string[] = [];
+function findMounts(
+  dir: string,
+  devices: readonly string[] = [],
+): { source: string; target: string }[] {
+  const mounts: { source: string; target: string }[] = [];
   for (const line of Deno.readTextFileSync("/proc/self/mounts").split("\n")) {
     const [source = "", target = ""] = line.split(" ").map(unescapeOctal);
-    if (isBelow(target, dir) || isBelow(source, dir)) targets.push(target);
+    if (isBelow(target, dir) || isBelow(source, dir) || devices.includes(source)) {
+      mounts.push({ source, target });
+    }
   }
-  return targets;
+  return mounts;
 }
 
 function findLoops(dir: string): { device: string; file: string }[] {

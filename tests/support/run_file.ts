@@ -73,7 +73,7 @@ async function runProcess(
 ): Promise<{ code: number; late: boolean; output: string }> {
   const child = new Deno.Command(Deno.execPath(), {
     // Types are checked once for the whole tree, by the run's own check.
-    args: ["test", "-A", "--no-check", "--quiet", `--junit-path=${own}/junit.xml`]
+    args: ["test", "-A", "--no-check", `--junit-path=${own}/junit.xml`]
       .concat(filter === undefined ? [] : [`--filter=${filter}`], [path]),
     cwd: root,
     env: {
