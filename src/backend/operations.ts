@@ -29,7 +29,7 @@ export class Operations {
   /** Free for the backend that works on the operation. */
   readonly scratch: Int32Array;
   readonly #owner: Int32Array;
-  readonly #handler: Uint8Array;
+  readonly #handler: Uint16Array;
   readonly #handlers: OperationHandler[] = [];
   readonly #free: Int32Array;
   #freeCount: number;
@@ -43,7 +43,7 @@ export class Operations {
     this.progress = new Float64Array(capacity);
     this.scratch = new Int32Array(capacity);
     this.#owner = new Int32Array(capacity);
-    this.#handler = new Uint8Array(capacity);
+    this.#handler = new Uint16Array(capacity);
     this.#free = new Int32Array(capacity);
     for (let i = 0; i < capacity; i++) this.#free[i] = capacity - 1 - i;
     this.#freeCount = capacity;
@@ -55,7 +55,7 @@ export class Operations {
 
   /** @returns an id for `take`. Called once per owner, at set-up. */
   registerOwner(handler: OperationHandler): number {
-    assert(this.#handlers.length < 256, "too many owners of operations");
+    assert(this.#handlers.length < 65_536, "too many owners of operations");
     return this.#handlers.push(handler) - 1;
   }
 

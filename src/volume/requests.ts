@@ -14,6 +14,9 @@ import type { Memory } from "../sys/mod.ts";
 
 export const HEADROOM = 4096;
 
+/** What a frontend does when a request is complete. */
+export type RequestHandler = (slot: number) => void;
+
 export class Requests {
   /** OPERATION code and flags as in backend/. */
   readonly code: Uint8Array;
@@ -34,6 +37,8 @@ export class Requests {
   readonly #released: Uint8Array;
   readonly #free: Int32Array;
   #freeCount: number;
+  readonly #owner: Uint8Array;
+  readonly #owners: RequestHandler[] = [];
   /** Called when a slot became free after there was none: frontends resume stalled sessions. */
   readonly onFree: (() => void)[] = [];
 
@@ -52,6 +57,7 @@ export class Requests {
     this.waitingFor = new Uint8Array(count);
     this.pins = new Uint8Array(count);
     this.#released = new Uint8Array(count);
+    this.#owner = new Uint8Array(count);
     this.#free = new Int32Array(count);
     for (let i = 0; i < count; i++) this.#free[i] = count - 1 - i;
     this.#freeCount = count;
@@ -61,14 +67,25 @@ export class Requests {
     return this.#freeCount;
   }
 
+  /** @param handler called with each slot of this owner when its request is complete. @returns an id for `take`. */
+  registerOwner(handler: RequestHandler): number {
+    return this.#owners.push(handler) - 1;
+  }
+
   /** @returns a slot, or -1 when all are in use: the caller stalls its session until `onFree`. */
-  take(): number {
+  take(owner: number): number {
     if (this.#freeCount === 0) return -1;
     const slot = this.#free[--this.#freeCount] as number;
+    this.#owner[slot] = owner;
     this.errno[slot] = 0;
     this.pins[slot] = 0;
     this.#released[slot] = 0;
     return slot;
+  }
+
+  /** The volume is done: the frontend replies with `errno[slot]` and then releases the slot. */
+  complete(slot: number): void {
+    (this.#owners[this.#owner[slot] as number] as RequestHandler)(slot);
   }
 
   /** The frontend is done with the slot: its reply has left, or its session is gone. */

@@ -1,0 +1,235 @@
+/**
+ * What crosses between the main thread and the data-plane thread: plain records, tagged by `kind`,
+ * numbered by `seq`. Never an address, never an Error object.
+ */
+import type { ErrorRecord } from "../core/mod.ts";
+
+/** Where bytes live. `uri` is `nbd://host:port/name` or `nbd+unix:///name?socket=/path`. */
+export type BackendSpec =
+  | { readonly type: "file"; readonly path: string; readonly direct?: boolean }
+  | { readonly type: "nbd"; readonly uri: string };
+
+/** A place for a volume's bytes, with the name of the data store that it belongs to. */
+export interface Placement {
+  /** Name of the store in the configuration. */
+  readonly store: string;
+  /** The store's own id of the volume. */
+  readonly store_volume: string;
+  readonly size_bytes: number;
+  readonly backend: BackendSpec;
+}
+
+export type MirrorState =
+  | "requested"
+  | "syncing"
+  | "tracking"
+  | "resyncing"
+  | "converging"
+  | "ready"
+  | "switching"
+  | "paused"
+  | "failed";
+
+/** As `psma mirror status V --json` prints it. */
+export interface MirrorStatus {
+  readonly id: string;
+  readonly state: MirrorState;
+  readonly reason?: string;
+  readonly target: Placement;
+  readonly total_bytes: number;
+  readonly copied_bytes: number;
+  /** Bytes of chunks that were written since the first round began. */
+  readonly changed_bytes: number;
+  readonly dirty_bytes: number;
+  readonly rate_bytes_per_s: number;
+  /** Milliseconds since the target was last known to be complete; null while the first round runs. */
+  readonly lag_ms: number | null;
+  /** Seconds until nothing is dirty at the present rates; null when it does not converge. */
+  readonly eta_s: number | null;
+  readonly rounds: number;
+  readonly write_through: boolean;
+  readonly digests: {
+    readonly algorithm: string;
+    readonly checked: number;
+    readonly mismatched: number;
+  };
+}
+
+export interface LatencyReport {
+  readonly baseline_p99: number;
+  readonly window_p99: number;
+  readonly window_max: number;
+}
+
+export interface CutoverReport {
+  readonly epoch: number;
+  /** RFC 3339. */
+  readonly at: string;
+  readonly io_errors: number;
+  /** Longest time that an admitted request waited because of the switch itself; 0 when none had to. */
+  readonly held_us_max: number;
+  readonly latency_us: LatencyReport;
+  readonly size_before_bytes: number;
+  readonly size_after_bytes: number;
+  readonly copied_bytes: number;
+  readonly changed_bytes: number;
+  readonly digests_checked: number;
+  readonly digest_mismatches: number;
+}
+
+export type ExportInfo =
+  | { readonly frontend: "nbd"; readonly uri: string }
+  | {
+    readonly frontend: "fuse";
+    readonly path: string;
+    readonly device: string;
+    readonly mount?: string;
+  };
+
+export interface VolumeStatus {
+  readonly name: string;
+  readonly size_bytes: number;
+  readonly max_size_bytes: number;
+  readonly epoch: number;
+  readonly active: Placement;
+  readonly backup: Placement | null;
+  readonly allocated_bytes: number | null;
+  readonly connected: boolean;
+  readonly exports: readonly ExportInfo[];
+  readonly mirror: MirrorStatus | null;
+  readonly last_cutover: CutoverReport | null;
+}
+
+export interface OpenVolume {
+  readonly name: string;
+  /** Directory of the volume's own files: manifest and change map. Made when absent. */
+  readonly directory: string;
+  readonly max_size_bytes: number;
+  /** Where a volume without a manifest begins; with a manifest, the manifest decides. */
+  readonly initial?: Placement;
+}
+
+export interface StartMirror {
+  readonly volume: string;
+  readonly id: string;
+  readonly target: Placement;
+  /** Ceiling of the copier, bytes per second; null for none. */
+  readonly max_rate_bytes_per_s: number | null;
+  readonly write_through_timeout_ms: number;
+  /** How long to wait between resync rounds while tracking. */
+  readonly resync_interval_ms: number;
+}
+
+export interface ServeNbd {
+  /** A Unix socket path, or host and port (port 0: any). */
+  readonly listen: { readonly path: string } | { readonly host: string; readonly port: number };
+  /** Sessions must name an epoch (`volume@3`) to write, and a newer one cuts the older: a data store's way. */
+  readonly fenced: boolean;
+}
+
+/** One extent and its digest, as the sender saw it. */
+export interface ExtentDigest {
+  readonly at: number;
+  readonly length: number;
+  /** Lower-case hexadecimal. */
+  readonly digest: string;
+}
+
+/** Commands: main thread → data plane. Each has one answer with the same `seq`. */
+export interface Commands {
+  openVolume: { argument: OpenVolume; answer: VolumeStatus };
+  closeVolume: { argument: { name: string }; answer: null };
+  volumeStatus: { argument: { name: string }; answer: VolumeStatus };
+  setMaxSize: { argument: { name: string; max_size_bytes: number }; answer: null };
+  /** Grows the active backend and then the volume. */
+  growVolume: { argument: { name: string; size_bytes: number }; answer: VolumeStatus };
+  serveNbd: { argument: ServeNbd; answer: { address: string } };
+  /** Puts a volume on, or takes it off, the NBD server's list. @returns its URI. */
+  exportNbd: { argument: { name: string; description: string }; answer: { uri: string } };
+  unexportNbd: { argument: { name: string }; answer: null };
+  /** Mounts a one-file file system for the volume on `path` and serves it. */
+  exportFuse: { argument: { name: string; path: string }; answer: null };
+  /** Stops serving; the caller has detached the loop device and unmounted. */
+  unexportFuse: { argument: { name: string }; answer: null };
+  startMirror: { argument: StartMirror; answer: MirrorStatus };
+  mirrorStatus: { argument: { volume: string }; answer: MirrorStatus | null };
+  pauseMirror: { argument: { volume: string }; answer: MirrorStatus };
+  resumeMirror: { argument: { volume: string }; answer: MirrorStatus };
+  /** Forgets the mirror; the caller deletes the target at its store. */
+  cancelMirror: { argument: { volume: string }; answer: null };
+  /** Resync rounds, then write-through, until ready. Answers when ready. */
+  convergeMirror: { argument: { volume: string; timeout_ms: number }; answer: MirrorStatus };
+  /** Cuts over to the target. Converges first when needed. Answers after the manifest's commit. */
+  switchVolume: { argument: { volume: string; timeout_ms: number }; answer: CutoverReport };
+  /** Forgets the backup; the caller deletes it at its store. */
+  retireBackup: { argument: { volume: string }; answer: null };
+  /** Digests of what is persisted now, one per extent, in order. */
+  digestExtents: {
+    argument: { name: string; extents: readonly { at: number; length: number }[] };
+    answer: { algorithm: string; digests: string[] };
+  };
+  /** Raises the volume's fencing epoch; sessions with a lower one are cut before it answers. */
+  promote: { argument: { name: string; epoch: number }; answer: { epoch: number } };
+  /** Opens an NBD export as a client, for programs on the main thread. */
+  openDevice: { argument: { uri: string }; answer: { device: number; size_bytes: number } };
+  readDevice: {
+    argument: { device: number; at: number; length: number };
+    answer: Uint8Array;
+  };
+  writeDevice: { argument: { device: number; at: number; bytes: Uint8Array }; answer: null };
+  flushDevice: { argument: { device: number }; answer: null };
+  closeDevice: { argument: { device: number }; answer: null };
+  stop: { argument: null; answer: null };
+}
+
+export type CommandName = keyof Commands;
+
+/** Questions: data plane → main thread, about a store that only the main thread can reach. */
+export interface Questions {
+  /** Digests of what the target's store persisted. */
+  digests: {
+    argument: { target: Placement; extents: readonly { at: number; length: number }[] };
+    answer: string[];
+  };
+  /** Fences every writer with a lower epoch at the target's store. */
+  promote: { argument: { target: Placement; epoch: number }; answer: null };
+}
+
+export type QuestionName = keyof Questions;
+
+/** Something that happened, for the event log. */
+export interface DataPlaneEvent {
+  readonly at_ms: number;
+  readonly type: string;
+  readonly severity: "info" | "warning" | "error";
+  readonly volume?: string;
+  readonly message: string;
+  readonly data?: Readonly<Record<string, string | number | boolean | null>>;
+}
+
+export type Outcome<T> = { readonly ok: true; readonly value: T } | {
+  readonly ok: false;
+  readonly error: ErrorRecord;
+};
+
+export type ToWorker =
+  | {
+    readonly kind: "command";
+    readonly seq: number;
+    readonly name: CommandName;
+    readonly argument: unknown;
+  }
+  | { readonly kind: "answer"; readonly seq: number; readonly outcome: Outcome<unknown> };
+
+export type FromWorker =
+  | { readonly kind: "started"; readonly eventFd: number }
+  | { readonly kind: "outcome"; readonly seq: number; readonly outcome: Outcome<unknown> }
+  | {
+    readonly kind: "question";
+    readonly seq: number;
+    readonly name: QuestionName;
+    readonly argument: unknown;
+  }
+  | { readonly kind: "counters"; readonly volume: string; readonly page: SharedArrayBuffer }
+  | { readonly kind: "event"; readonly event: DataPlaneEvent }
+  | { readonly kind: "died"; readonly reason: string };
