@@ -6,7 +6,7 @@
 import { fileURLToPath } from "node:url";
 
 export interface Requirements {
-  /** Programs on PATH (or in the sbin folders that a plain user's PATH leaves out). */
+  /** Programs on PATH. */
   readonly commands?: readonly string[];
   /** User id 0. */
   readonly root?: boolean;
@@ -48,6 +48,12 @@ export const SKIP_FILE_VARIABLE = "PSMA_TEST_SKIPS";
 
 /** The shared data sets, beside the checkout. */
 export const dataDir: string = fileURLToPath(new URL("../../../shared/data", import.meta.url));
+
+// A plain user's PATH, and a service's, leaves out the folders where losetup and mkfs are.
+for (const folder of ["/usr/sbin", "/sbin"]) {
+  const path = Deno.env.get("PATH") ?? "/usr/bin:/bin";
+  if (!path.split(":").includes(folder)) Deno.env.set("PATH", `${path}:${folder}`);
+}
 
 const reported = new Set<string>();
 
@@ -100,10 +106,9 @@ export function whatIsMissing(requirements: Requirements): Missing[] {
   return missing;
 }
 
-/** The path of a program, looked for where root would look too. */
+/** The path of a program on PATH, to which this module has added the sbin folders. */
 export function findCommand(name: string): string | undefined {
-  const folders = [...(Deno.env.get("PATH") ?? "").split(":"), "/usr/sbin", "/sbin"];
-  for (const folder of folders) {
+  for (const folder of (Deno.env.get("PATH") ?? "").split(":")) {
     if (folder === "") continue;
     try {
       const info = Deno.statSync(`${folder}/${name}`);
