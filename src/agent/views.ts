@@ -1,0 +1,159 @@
+/**
+ * What the agent shows and takes: the contract between agent/ and api/. Plain records in the shape that
+ * CONTRACT.md promises to programs (snake_case, unit last); times are RFC 3339 UTC unless named `_ms`.
+ */
+import type { CutoverReport, ExportInfo, MirrorStatus, Placement } from "../dataplane/mod.ts";
+import type { Forecast } from "../forecast/mod.ts";
+
+export type VolumeState = "attached" | "detached" | "failed";
+
+export interface VolumeView {
+  readonly name: string;
+  readonly state: VolumeState;
+  /** Why it is failed, or what it waits for. */
+  readonly reason?: string;
+  readonly size_bytes: number;
+  readonly max_size_bytes: number;
+  readonly epoch: number;
+  readonly active: { readonly store: string; readonly backend: string; readonly uri: string };
+  readonly backup: { readonly store: string; readonly size_bytes: number } | null;
+  readonly exports: readonly ExportInfo[];
+  readonly filesystem: {
+    readonly type: string;
+    readonly mount: string;
+    readonly size_bytes: number;
+    readonly used_bytes: number;
+    readonly inodes_total: number;
+    readonly inodes_used: number;
+  } | null;
+  /** What the forecast watches: used bytes of the file system, or allocated bytes of a raw volume. */
+  readonly used_bytes: number;
+  readonly used_source: "filesystem" | "allocated";
+  readonly mirror: MirrorStatus | null;
+  readonly last_cutover: CutoverReport | null;
+  readonly time_to_full: TimeToFull | null;
+}
+
+/** Null times: not within the horizon. */
+export interface TimeToFull {
+  readonly limit_bytes: number;
+  readonly median_at: string | null;
+  /** At the policy's upper quantile level: the time the plan acts on. */
+  readonly upper_at: string | null;
+  readonly upper_level: number;
+  readonly probability_within_horizon: number;
+  readonly forecast_at: string;
+}
+
+export type PlanAction = "none" | "wait" | "mirror" | "scale" | "switch" | "advise" | "blocked";
+
+/** What the agent would do now, and why. */
+export interface Plan {
+  readonly volume: string;
+  readonly at: string;
+  readonly action: PlanAction;
+  /** Sentences, most important first. */
+  readonly because: readonly string[];
+  /** Every number that the decision used, unit last in its name. */
+  readonly numbers: Readonly<Record<string, number | null>>;
+  readonly target_size_bytes: number | null;
+}
+
+export interface AgentEvent {
+  /** Rises by one per event; the position for resuming. */
+  readonly id: number;
+  readonly at: string;
+  /** Dotted: `mirror.started`, `cutover.committed`, `forecast.tripped`, … */
+  readonly type: string;
+  readonly severity: "info" | "warning" | "error";
+  readonly volume: string | null;
+  readonly message: string;
+  readonly data: Readonly<Record<string, string | number | boolean | null>>;
+}
+
+export interface Operation {
+  readonly id: string;
+  readonly verb: string;
+  readonly volume: string;
+  readonly state: "running" | "done" | "failed";
+  readonly started_at: string;
+  readonly ended_at: string | null;
+  readonly error: { readonly code: string; readonly title: string; readonly hint?: string } | null;
+  readonly result: unknown;
+}
+
+export interface AgentStatus {
+  readonly version: string;
+  readonly started_at: string;
+  readonly ready: boolean;
+  /** Why not ready; empty when ready. */
+  readonly not_ready: readonly string[];
+  readonly volumes: readonly VolumeView[];
+}
+
+export interface CreateVolume {
+  readonly name: string;
+  readonly size_bytes: number;
+  readonly max_size_bytes?: number;
+  /** A store of the configuration; default: the first. */
+  readonly store?: string;
+  readonly frontend?: "auto" | "ublk" | "fuse" | "nbd";
+}
+
+export interface HistoryQuery {
+  readonly metric: string;
+  readonly from_ms: number;
+  readonly to_ms: number;
+  readonly step_ms: number;
+}
+
+/** The running agent, as the API sees it. Every method that names a volume throws not-found/volume. */
+export interface Agent {
+  status(): Promise<AgentStatus>;
+  volume(name: string): Promise<VolumeView>;
+  createVolume(spec: CreateVolume): Promise<VolumeView>;
+  /** Refuses (state/attached) while it is attached. Deletes its bytes. */
+  deleteVolume(name: string): Promise<void>;
+  attach(name: string): Promise<VolumeView>;
+  detach(name: string): Promise<VolumeView>;
+  forecast(
+    name: string,
+    query: { metric: string; horizon_ms?: number; levels?: readonly number[] },
+  ): Promise<Forecast>;
+  history(name: string, query: HistoryQuery): Promise<readonly { at_ms: number; value: number }[]>;
+  plan(name: string): Promise<Plan>;
+  mirror(name: string): Promise<MirrorStatus | null>;
+  /** @param options.size_bytes of the target; default: what the plan asks for. */
+  startMirror(name: string, options: { size_bytes?: number }): Promise<Operation>;
+  pauseMirror(name: string): Promise<MirrorStatus>;
+  resumeMirror(name: string): Promise<MirrorStatus>;
+  cancelMirror(name: string): Promise<void>;
+  /** A scaling event: mirror where needed, switch, grow. */
+  scale(name: string, options: { size_bytes?: number }): Promise<Operation>;
+  /** Cuts over to the mirror that is there, and grows. */
+  switchVolume(name: string): Promise<Operation>;
+  /** Deletes the backup. */
+  retire(name: string): Promise<Operation>;
+  operation(id: string): Operation;
+  /** Events with id > after, oldest first. */
+  events(query: { after?: number; limit?: number; volume?: string }): readonly AgentEvent[];
+  /** Calls back with each new event until the signal aborts. */
+  subscribe(onEvent: (event: AgentEvent) => void, signal: AbortSignal): void;
+  /** Counter pages by volume (layout: codec/counters.ts is the agent's business: named values come out). */
+  metrics(): Promise<readonly MetricFamily[]>;
+}
+
+/** One family of Prometheus's text format. */
+export interface MetricFamily {
+  readonly name: string;
+  readonly help: string;
+  readonly type: "counter" | "gauge" | "histogram";
+  readonly samples: readonly {
+    /** Appended to the family's name: `_bucket`, `_sum`, `_count`, or nothing. */
+    readonly suffix?: string;
+    readonly labels: Readonly<Record<string, string>>;
+    readonly value: number;
+  }[];
+}
+
+export type { CutoverReport, ExportInfo, Forecast, MirrorStatus, Placement };
