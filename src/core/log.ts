@@ -27,7 +27,7 @@ const writeStderr = (line: string) => {
   Deno.stderr.writeSync(encoder.encode(line + "\n"));
 };
 
-/** @param options.level lines below it are dropped (default `info`). */
+/** A log that writes to standard error. @param options.level lines below it are dropped (default `info`). */
 export function createLog(options: LogOptions = {}): Log {
   const { level = "info", write = writeStderr, clock = systemClock, fields = {} } = options;
   const line = (at: LogLevel, message: string, more: LogFields = {}) => {

@@ -1,0 +1,141 @@
+/** The house rules that a program can check. */
+import { deepEqual, equal } from "node:assert/strict";
+import { files, places, productFiles, read, root, takeApart } from "./tree.ts";
+
+const WORTH_A_LOOK_LINES = 400;
+const LINES_MAX = 500;
+
+const sourceFiles = files.filter((path) => /\.(ts|sql|sh)$/.test(path) || path === ".ci/run");
+const testFiles = files.filter((path) => path.startsWith("tests/") && path.endsWith(".ts"));
+
+/** Every place in the code of `paths` (comments and strings left out) where `pattern` stands. */
+function inCode(paths: readonly string[], pattern: RegExp): string[] {
+  return paths.flatMap((path) => places(path, takeApart(read(path)).code, pattern));
+}
+
+Deno.test("files are short", () => {
+  const lines = new Map(sourceFiles.map((path) => [path, read(path).split("\n").length - 1]));
+  const longer = (than: number) =>
+    [...lines].filter(([, count]) => count > than).map(([path, count]) => `${path}: ${count}`);
+  const warnings = longer(WORTH_A_LOOK_LINES);
+  if (warnings.length > 0) {
+    Deno.stderr.writeSync(new TextEncoder().encode(`long files: ${warnings.join(", ")}\n`));
+  }
+  deepEqual(longer(LINES_MAX), []);
+});
+
+Deno.test("files are named for what they hold", () => {
+  const vague = /(^|\/)(utils?|helpers?|common|misc|shared|stuff)(_test)?(\.[a-z]+|\/)/;
+  deepEqual(files.filter((path) => vague.test(path)), []);
+  deepEqual(files.filter((path) => /^(src|tests)\/.*[^a-z0-9_./]/.test(path)), []);
+});
+
+Deno.test("nothing writes through console", () => {
+  deepEqual(inCode(productFiles, /\bconsole\s*\./g), []);
+});
+
+Deno.test("only core/ knows the clock and chance", () => {
+  const elsewhere = productFiles.filter((path) => !path.startsWith("src/core/"));
+  deepEqual(
+    inCode(elsewhere, /\bDate\.now\b|\bMath\.random\b|\bperformance\.now\b|\bnew Date\(\s*\)/g),
+    [],
+  );
+});
+
+Deno.test("every source file opens by saying what it is", () => {
+  const opening = /^(#![^\n]*\n)?(\/\*\*|\/\/|--|#) ?\S|^(#![^\n]*\n)?\/\*\*\n \* \S/;
+  deepEqual(sourceFiles.filter((path) => !opening.test(read(path))), []);
+});
+
+Deno.test("nothing is left for later", () => {
+  const words = new RegExp(
+    `\\b(${["TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK"].join("|")})\\b`,
+    "g",
+  );
+  deepEqual(files.flatMap((path) => places(path, read(path), words)), []);
+});
+
+Deno.test("code is written with plain quotes", () => {
+  const quotes = /[\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb]/g;
+  deepEqual(sourceFiles.flatMap((path) => places(path, read(path), quotes)), []);
+});
+
+Deno.test("SQL lives in models/", () => {
+  const sql =
+    /\b(select\s[^'"`]*?\sfrom\s|insert\s+into\s|create\s+(or\s+replace\s+)?(temp\s+)?(table|view|macro|index)\s|delete\s+from\s|update\s+\w+\s+set\s)/gi;
+  // The demo's application is a real SQLite user; its statements are its own, not the product's models.
+  const bound = productFiles.filter((path) => !/\/demo/.test(path));
+  deepEqual(bound.flatMap((path) => places(path, takeApart(read(path)).strings, sql)), []);
+});
+
+Deno.test("no file names the machine it was written on", () => {
+  const machine = /(?<![\w.~-])\/(home|Users|root|work)\/[A-Za-z.]/g;
+  deepEqual(files.flatMap((path) => places(path, read(path), machine)), []);
+});
+
+Deno.test("no test is narrowed, switched off by hand or timed by sleeping", () => {
+  const own = "tests/tidy/runner_test.ts"; // plants such tests in strings
+  const narrowed = /\bDeno\.test\.(only|ignore)\b|\bonly:\s*true\b|\bignore:\s*true\b/g;
+  deepEqual(inCode(testFiles.filter((path) => path !== own), narrowed), []);
+  const cases = testFiles.filter((path) => path.endsWith("_test.ts"));
+  deepEqual(
+    inCode(cases, /\bsetTimeout\(\s*(resolve|done|ok|r|res)\b|\bsystemClock\.sleep\(/g),
+    [],
+  );
+});
+
+Deno.test("unit tests mirror src/", () => {
+  const orphans = files.filter((path) => path.startsWith("tests/unit/") && path.endsWith(".ts"))
+    .filter((path) => {
+      const subject = path.slice("tests/unit/".length).replace(/_test\.ts$/, "");
+      const mirrored = [`src/${subject}.ts`, `${subject}.sql`, `${subject}.ts`];
+      return !mirrored.some((one) => files.includes(one));
+    });
+  deepEqual(orphans, []);
+});
+
+interface DocNode {
+  readonly name?: string;
+  readonly kind?: string;
+  readonly jsDoc?: { readonly doc?: string };
+  readonly location?: { readonly filename: string };
+}
+
+Deno.test("every function behind a door carries a docstring", async () => {
+  const doors = productFiles.filter((path) => path.endsWith("/mod.ts"));
+  if (doors.length === 0) return;
+  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["doc", "--json", ...doors],
+    cwd: root,
+  }).output();
+  equal(success, true, new TextDecoder().decode(stderr));
+  const silent = new Set(silentFunctions(JSON.parse(new TextDecoder().decode(stdout))));
+  deepEqual([...silent].sort(), []);
+});
+
+/** Functions without a text, wherever in the answer of `deno doc` they stand. */
+function silentFunctions(tree: unknown, name = ""): string[] {
+  if (Array.isArray(tree)) return tree.flatMap((one) => silentFunctions(one, name));
+  if (typeof tree !== "object" || tree === null) return [];
+  const node = tree as DocNode;
+  const called = node.name ?? name;
+  if (node.kind === "function" && node.location !== undefined) {
+    const file = node.location.filename.replace(`file://${root}/`, "");
+    return node.jsDoc?.doc || !file.startsWith("src/") ? [] : [`${file}: ${called}`];
+  }
+  return Object.entries(node).filter(([key]) => key !== "functionDef" && key !== "def")
+    .flatMap(([, value]) => silentFunctions(value, called));
+}
+
+Deno.test("takeApart() keeps code, strings and comments apart, line by line", () => {
+  const text = [
+    'const a = "x // y"; // console.log',
+    "/* Date.now */ b(/console\\.[/]/g, c / d / e);",
+    "`line one",
+    "  select ${f('\\'')} from t`;",
+  ].join("\n");
+  const { code, strings } = takeApart(text);
+  equal(code.split("\n").length, 4);
+  equal(code.replace(/\s+/g, " "), "const a = ; b( , c / d / e); ;");
+  equal(strings.replace(/\s+/g, " ").trim(), "\"x // y\" `line one select ${f('\\'')} from t`");
+});
