@@ -1,3 +1,5 @@
 /** Bytes to records and back, pure: one protocol a file. */
 export * from "./counters.ts";
+export * from "./manifest.ts";
 export * from "./uring.ts";
+export * from "./change_map.ts";

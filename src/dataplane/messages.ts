@@ -3,21 +3,9 @@
  * numbered by `seq`. Never an address, never an Error object.
  */
 import type { ErrorRecord } from "../core/mod.ts";
+import type { BackendSpec, CutoverReport, LatencyReport, Placement } from "../codec/mod.ts";
 
-/** Where bytes live. `uri` is `nbd://host:port/name` or `nbd+unix:///name?socket=/path`. */
-export type BackendSpec =
-  | { readonly type: "file"; readonly path: string; readonly direct?: boolean }
-  | { readonly type: "nbd"; readonly uri: string };
-
-/** A place for a volume's bytes, with the name of the data store that it belongs to. */
-export interface Placement {
-  /** Name of the store in the configuration. */
-  readonly store: string;
-  /** The store's own id of the volume. */
-  readonly store_volume: string;
-  readonly size_bytes: number;
-  readonly backend: BackendSpec;
-}
+export type { BackendSpec, CutoverReport, LatencyReport, Placement };
 
 export type MirrorState =
   | "requested"
@@ -53,28 +41,6 @@ export interface MirrorStatus {
     readonly checked: number;
     readonly mismatched: number;
   };
-}
-
-export interface LatencyReport {
-  readonly baseline_p99: number;
-  readonly window_p99: number;
-  readonly window_max: number;
-}
-
-export interface CutoverReport {
-  readonly epoch: number;
-  /** RFC 3339. */
-  readonly at: string;
-  readonly io_errors: number;
-  /** Longest time that an admitted request waited because of the switch itself; 0 when none had to. */
-  readonly held_us_max: number;
-  readonly latency_us: LatencyReport;
-  readonly size_before_bytes: number;
-  readonly size_after_bytes: number;
-  readonly copied_bytes: number;
-  readonly changed_bytes: number;
-  readonly digests_checked: number;
-  readonly digest_mismatches: number;
 }
 
 export type ExportInfo =

@@ -1,0 +1,4 @@
+/** Where a volume's bytes live: one interface, one table of operations. */
+export * from "./backend.ts";
+export * from "./file.ts";
+export * from "./operations.ts";

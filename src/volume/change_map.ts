@@ -1,0 +1,189 @@
+/**
+ * What a mirror's target lacks, one bit per chunk, in a mapped file: exact after the process was killed,
+ * because the pages belong to the kernel. (Power loss is not covered: the pages may not have been written.)
+ *
+ * Planes:
+ * - `dirty`: the target lacks what the source has in this chunk.
+ * - `unstable`, two generations: the chunk was written to the target and not flushed there since. A flush
+ *   closes the current generation when it begins and clears it when it succeeded; a write meanwhile goes to
+ *   the other one. Whoever opens the map after a crash, or loses the target, turns unstable into dirty.
+ *
+ * So a chunk is clean only when the target is known to hold it durably, and a kill between clearing a dirty
+ * bit and completing the copy leaves the unstable bit behind.
+ * Hot path: marking allocates nothing.
+ */
+import { assert } from "../core/mod.ts";
+import {
+  CHANGE_MAP_HEADER_BYTES,
+  changeMapBytes,
+  decodeChangeMapHeader,
+  encodeChangeMapHeader,
+  planeBytes,
+} from "../codec/mod.ts";
+import {
+  closeFile,
+  mapFile,
+  type Memory,
+  openFile,
+  type Reactor,
+  unmapMemory,
+} from "../sys/mod.ts";
+
+export const CHUNK_BYTES = 65_536;
+
+export class ChangeMap {
+  readonly chunks: number;
+  readonly #memory: Memory;
+  readonly #dirty: Uint32Array;
+  readonly #unstable: readonly [Uint32Array, Uint32Array];
+  #generation: 0 | 1 = 0;
+  #dirtyChunks: number;
+  #flushing = false;
+
+  private constructor(memory: Memory, readonly chunkBytes: number, chunks: number) {
+    this.chunks = chunks;
+    this.#memory = memory;
+    const plane = (index: number) =>
+      new Uint32Array(
+        memory.bytes.buffer,
+        CHANGE_MAP_HEADER_BYTES + index * planeBytes(chunks),
+        planeBytes(chunks) / 4,
+      );
+    this.#dirty = plane(0);
+    this.#unstable = [plane(1), plane(2)];
+    this.#dirtyChunks = countBits(this.#dirty);
+  }
+
+  /** Makes an empty map for `sizeBytes`, replacing what was there, and opens it. */
+  static async create(path: string, sizeBytes: number, reactor: Reactor): Promise<ChangeMap> {
+    const chunks = Math.ceil(sizeBytes / CHUNK_BYTES);
+    const bytes = new Uint8Array(changeMapBytes(chunks));
+    bytes.set(encodeChangeMapHeader({ chunk_bytes: CHUNK_BYTES, chunks }));
+    await reactor.replaceFile(path, bytes);
+    return ChangeMap.open(path);
+  }
+
+  /** Opens an existing map; what was unstable is dirty now. @throws {PsmaError} state/change-map */
+  static open(path: string): ChangeMap {
+    const fd = openFile(path);
+    try {
+      const header = mapFile(fd, CHANGE_MAP_HEADER_BYTES);
+      const { chunk_bytes, chunks } = decodeChangeMapHeader(header.bytes);
+      unmapMemory(header);
+      const map = new ChangeMap(mapFile(fd, changeMapBytes(chunks)), chunk_bytes, chunks);
+      map.unstableToDirty();
+      return map;
+    } finally {
+      closeFile(fd);
+    }
+  }
+
+  get dirtyChunks(): number {
+    return this.#dirtyChunks;
+  }
+
+  get dirtyBytes(): number {
+    return this.#dirtyChunks * this.chunkBytes;
+  }
+
+  /** Hot path. The target lacks every chunk that [at, at + length) touches. @returns chunks newly dirty. */
+  markDirty(at: number, length: number): number {
+    const end = Math.floor((at + length - 1) / this.chunkBytes);
+    let fresh = 0;
+    for (let chunk = Math.floor(at / this.chunkBytes); chunk <= end; chunk++) {
+      const word = chunk >>> 5, bit = 1 << (chunk & 31);
+      const old = this.#dirty[word] as number;
+      if ((old & bit) === 0) {
+        this.#dirty[word] = old | bit;
+        fresh++;
+      }
+    }
+    this.#dirtyChunks += fresh;
+    return fresh;
+  }
+
+  /** Hot path. Says, before the write is sent, that the target may hold something un-flushed there. */
+  markUnstable(at: number, length: number): void {
+    const plane = this.#unstable[this.#generation];
+    const end = Math.floor((at + length - 1) / this.chunkBytes);
+    for (let chunk = Math.floor(at / this.chunkBytes); chunk <= end; chunk++) {
+      const word = chunk >>> 5;
+      plane[word] = (plane[word] as number) | (1 << (chunk & 31));
+    }
+  }
+
+  /** Before the copier reads [at, at + length): unstable first, then no longer dirty. */
+  beginCopy(at: number, length: number): void {
+    this.markUnstable(at, length);
+    const end = Math.floor((at + length - 1) / this.chunkBytes);
+    for (let chunk = Math.floor(at / this.chunkBytes); chunk <= end; chunk++) {
+      const word = chunk >>> 5, bit = 1 << (chunk & 31);
+      const old = this.#dirty[word] as number;
+      if (old & bit) {
+        this.#dirty[word] = old & ~bit;
+        this.#dirtyChunks--;
+      }
+    }
+  }
+
+  isDirty(chunk: number): boolean {
+    return ((this.#dirty[chunk >>> 5] as number) & (1 << (chunk & 31))) !== 0;
+  }
+
+  /** The first dirty chunk at or after `from`, or -1. */
+  nextDirty(from: number): number {
+    if (from >= this.chunks) return -1;
+    let word = from >>> 5;
+    let bits = (this.#dirty[word] as number) & (-1 << (from & 31));
+    const words = Math.ceil(this.chunks / 32);
+    while (bits === 0) {
+      if (++word >= words) return -1;
+      bits = this.#dirty[word] as number;
+    }
+    return word * 32 + (31 - Math.clz32(bits & -bits));
+  }
+
+  /**
+   * Closes the current generation of unstable chunks: call right before the target is flushed, then mark
+   * again what is still in flight, then `flushed` with how it went.
+   */
+  beginFlush(): void {
+    assert(!this.#flushing, "one flush of the target at a time");
+    this.#flushing = true;
+    this.#generation = this.#generation === 0 ? 1 : 0;
+  }
+
+  /** The flush ended: on success the closed generation is stable, else it joins the open one. */
+  flushed(succeeded: boolean): void {
+    assert(this.#flushing, "no flush was begun");
+    this.#flushing = false;
+    const closed = this.#unstable[this.#generation === 0 ? 1 : 0];
+    if (!succeeded) {
+      const open = this.#unstable[this.#generation];
+      for (let i = 0; i < closed.length; i++) open[i] = (open[i] as number) | (closed[i] as number);
+    }
+    closed.fill(0);
+  }
+
+  /** The target may have lost what was not flushed: copy it again. */
+  unstableToDirty(): void {
+    const [first, second] = this.#unstable;
+    for (let i = 0; i < this.#dirty.length; i++) {
+      this.#dirty[i] = (this.#dirty[i] as number) | (first[i] as number) | (second[i] as number);
+    }
+    this.#dirtyChunks = countBits(this.#dirty);
+    // Left standing until a flush clears them: clearing here could race a crash between the two stores.
+  }
+
+  close(): void {
+    unmapMemory(this.#memory);
+  }
+}
+
+function countBits(words: Uint32Array): number {
+  let count = 0;
+  for (let i = 0; i < words.length; i++) {
+    for (let bits = words[i] as number; bits !== 0; bits &= bits - 1) count++;
+  }
+  return count;
+}

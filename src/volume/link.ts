@@ -1,0 +1,86 @@
+/**
+ * What a volume keeps about its mirror while there is one: the target, the change map, whether writes go
+ * to both sides, extents that the copier has locked, and writes that wait for them.
+ * Hot path where it says so.
+ */
+import type { Backend } from "../backend/mod.ts";
+import type { ChangeMap } from "./change_map.ts";
+
+export interface Range {
+  readonly at: number;
+  readonly length: number;
+}
+
+/** State of the digest check of a chunk that was copied. */
+export const CHECK = { none: 0, pending: 1, tainted: 2 } as const;
+
+export class MirrorLink {
+  /** Writes go to both sides and are acknowledged after both. */
+  writeThrough = false;
+  /** Between the first step of a commit and its outcome: both sides must hold every write; no way back. */
+  committing = false;
+  /** Operations on the target that the application's writes started and that are not complete. */
+  targetInFlight = 0;
+  /** Called when write-through ended because the target failed or was too slow. */
+  onFallback: ((reason: string) => void) | undefined;
+  /** Bytes of chunks that became dirty by the application's writes. */
+  changedBytes = 0;
+  /** Slots of writes that wait for a locked extent, in order. */
+  readonly waiting: number[] = [];
+  readonly #locks: Range[] = [];
+  /** CHECK per chunk. */
+  readonly #checks: Uint8Array;
+
+  constructor(readonly target: Backend, readonly map: ChangeMap) {
+    this.#checks = new Uint8Array(map.chunks);
+  }
+
+  /** Hot path. */
+  isLocked(at: number, length: number): boolean {
+    for (let i = 0; i < this.#locks.length; i++) {
+      const lock = this.#locks[i] as Range;
+      if (at < lock.at + lock.length && lock.at < at + length) return true;
+    }
+    return false;
+  }
+
+  lock(range: Range): void {
+    this.#locks.push(range);
+  }
+
+  unlock(range: Range): void {
+    const index = this.#locks.indexOf(range);
+    if (index >= 0) this.#locks.splice(index, 1);
+  }
+
+  /** Hot path. A write went through to chunks whose digest check is under way: its answer says nothing now. */
+  taint(at: number, length: number): void {
+    const end = Math.floor((at + length - 1) / this.map.chunkBytes);
+    for (let chunk = Math.floor(at / this.map.chunkBytes); chunk <= end; chunk++) {
+      if (this.#checks[chunk] === CHECK.pending) this.#checks[chunk] = CHECK.tainted;
+    }
+  }
+
+  setCheck(range: Range, state: number): void {
+    const { first, last } = this.chunksOf(range);
+    this.#checks.fill(state, first, last + 1);
+  }
+
+  /** True when any chunk of the range is in one of the given states. */
+  hasCheck(range: Range, state: number): boolean {
+    const { first, last } = this.chunksOf(range);
+    for (let chunk = first; chunk <= last; chunk++) if (this.#checks[chunk] === state) return true;
+    return false;
+  }
+
+  checkOf(chunk: number): number {
+    return this.#checks[chunk] as number;
+  }
+
+  chunksOf(range: Range): { first: number; last: number } {
+    return {
+      first: Math.floor(range.at / this.map.chunkBytes),
+      last: Math.floor((range.at + range.length - 1) / this.map.chunkBytes),
+    };
+  }
+}

@@ -1,0 +1,7 @@
+/** Volumes: admission, the way to the backends, change map, counters and manifest. */
+export * from "./change_map.ts";
+export * from "./counters.ts";
+export * from "./link.ts";
+export * from "./manifest.ts";
+export * from "./requests.ts";
+export * from "./volume.ts";

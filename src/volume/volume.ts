@@ -1,0 +1,431 @@
+/**
+ * A volume: admission of requests, the way to the active backend, and what a mirror needs on that way.
+ * Hot path: `submit` and the two completion handlers are callbacks on preallocated slots; they neither
+ * await, throw nor allocate.
+ *
+ * Rules kept here (a mirror's correctness rests on them):
+ * - A write marks its chunks before it is submitted: `dirty` while tracking, `unstable` in write-through.
+ * - In write-through a write that overlaps a locked extent waits for the lock, and is acknowledged after
+ *   both sides. A target that fails or is too slow is left behind at once: its chunks become dirty and the
+ *   writes that waited only for it are acknowledged, because the source holds them.
+ * - While a cutover is being committed there is no leaving behind: both sides hold every write.
+ *
+ * Trim reads as zeros afterwards on our backends; it goes to a target as write-zeroes, because a foreign
+ * server may leave trimmed bytes as they are and the two sides must stay equal.
+ */
+import { type Clock } from "../core/mod.ts";
+import { COUNTER } from "../codec/mod.ts";
+import { type Backend, OPERATION, type Operations } from "../backend/mod.ts";
+import type { Reactor } from "../sys/mod.ts";
+import { Counters } from "./counters.ts";
+import type { MirrorLink, Range } from "./link.ts";
+import type { Requests } from "./requests.ts";
+
+const EINVAL = 22, ENOSPC = 28, EPERM = 1, ESHUTDOWN = 108;
+const SIDE = { source: 1, target: 2 } as const;
+
+export interface VolumeOptions {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly active: Backend;
+  readonly operations: Operations;
+  readonly requests: Requests;
+  readonly reactor: Reactor;
+  readonly clock: Clock;
+}
+
+interface WriteWaiter {
+  readonly range: Range;
+  readonly resolve: () => void;
+}
+
+export class Volume {
+  readonly name: string;
+  readonly readOnly = false;
+  readonly counters: Counters = new Counters();
+  #sizeBytes: number;
+  /** Where writes go first and reads come from, until a cutover begins. */
+  #active: Backend;
+  #readFrom: Backend;
+  #link: MirrorLink | undefined;
+  #closed = false;
+  #heldMicrosMax = 0;
+  readonly #operations: Operations;
+  readonly #requests: Requests;
+  readonly #reactor: Reactor;
+  readonly #clock: Clock;
+  readonly #sourceOwner: number;
+  readonly #targetOwner: number;
+  readonly #readOwner: number;
+  /** Slots of writes and flushes in flight, dense; `#position` is where each slot stands in it. */
+  readonly #writing: Int32Array;
+  readonly #position: Int32Array;
+  #writingCount = 0;
+  #inFlight = 0;
+  #writeWaiters: WriteWaiter[] = [];
+  #drainWaiters: (() => void)[] = [];
+
+  constructor(options: VolumeOptions) {
+    this.name = options.name;
+    this.#sizeBytes = options.sizeBytes;
+    this.#active = options.active;
+    this.#readFrom = options.active;
+    this.#operations = options.operations;
+    this.#requests = options.requests;
+    this.#reactor = options.reactor;
+    this.#clock = options.clock;
+    this.#sourceOwner = options.operations.registerOwner((slot, errno) =>
+      this.#sourceDone(slot, errno)
+    );
+    this.#targetOwner = options.operations.registerOwner((slot, errno) =>
+      this.#targetDone(slot, errno)
+    );
+    this.#readOwner = options.operations.registerOwner((slot, errno) =>
+      this.#readDone(slot, errno)
+    );
+    this.#writing = new Int32Array(options.requests.count);
+    this.#position = new Int32Array(options.requests.count).fill(-1);
+    this.counters.set(COUNTER.sizeBytes, options.sizeBytes);
+  }
+
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  get active(): Backend {
+    return this.#active;
+  }
+
+  get link(): MirrorLink | undefined {
+    return this.#link;
+  }
+
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+
+  /** Hot path. The slot's code, flags, at, length, session and cookie are filled in; its owner gets it back. */
+  submit(slot: number): void {
+    const requests = this.#requests;
+    requests.startedMs[slot] = this.#clock.monotonicMs();
+    this.#inFlight++;
+    requests.waitingFor[slot] = 0;
+    if (requests.code[slot] === OPERATION.flush) requests.at[slot] = requests.length[slot] = 0;
+    const refusal = this.#admit(slot);
+    if (refusal !== 0) {
+      requests.errno[slot] = refusal;
+      return this.#finish(slot);
+    }
+    const code = requests.code[slot] as number;
+    if (code === OPERATION.read) this.#read(slot, this.#readFrom);
+    else if (code === OPERATION.flush) this.#toBothSides(slot);
+    else this.#write(slot);
+  }
+
+  /** Decides bounds, rights and lengths, once. @returns 0, or the errno to refuse with. */
+  #admit(slot: number): number {
+    const requests = this.#requests;
+    if (this.#closed) return ESHUTDOWN;
+    const code = requests.code[slot] as number;
+    if (code === OPERATION.flush) return 0;
+    const at = requests.at[slot] as number, length = requests.length[slot] as number;
+    if (code !== OPERATION.read && this.readOnly) return EPERM;
+    if (!(at >= 0) || !(length > 0)) return EINVAL;
+    if (code <= OPERATION.write && length > requests.maxIo) return EINVAL;
+    if (at + length > this.#sizeBytes) return code === OPERATION.read ? EINVAL : ENOSPC;
+    return 0;
+  }
+
+  #read(slot: number, from: Backend) {
+    const requests = this.#requests;
+    requests.pin(slot);
+    requests.waitingFor[slot] = SIDE.source;
+    from.submit(
+      this.#operations.take(
+        this.#readOwner,
+        slot,
+        OPERATION.read,
+        requests.at[slot] as number,
+        requests.length[slot] as number,
+        requests.dataAddress(slot),
+        0,
+      ),
+    );
+  }
+
+  #write(slot: number) {
+    const requests = this.#requests, link = this.#link;
+    const at = requests.at[slot] as number, length = requests.length[slot] as number;
+    if (link !== undefined) {
+      if (link.isLocked(at, length)) {
+        link.waiting.push(slot);
+        return;
+      }
+      if (link.writeThrough) {
+        link.map.markUnstable(at, length);
+        link.taint(at, length);
+      } else link.changedBytes += link.map.markDirty(at, length) * link.map.chunkBytes;
+    }
+    this.#toBothSides(slot);
+  }
+
+  /** A write or flush: to the active backend, and in write-through to the target too. */
+  #toBothSides(slot: number) {
+    const requests = this.#requests, link = this.#link;
+    const both = link !== undefined && link.writeThrough;
+    this.#position[slot] = this.#writingCount;
+    this.#writing[this.#writingCount++] = slot;
+    requests.waitingFor[slot] = both ? SIDE.source | SIDE.target : SIDE.source;
+    requests.pin(slot);
+    if (both) {
+      requests.pin(slot);
+      link.targetInFlight++;
+    }
+    const code = requests.code[slot] as number;
+    this.#active.submit(this.#operationFor(slot, this.#sourceOwner, code));
+    if (both) {
+      const targetCode = code === OPERATION.trim ? OPERATION.writeZeroes : code;
+      link.target.submit(this.#operationFor(slot, this.#targetOwner, targetCode));
+    }
+  }
+
+  #operationFor(slot: number, owner: number, code: number): number {
+    const requests = this.#requests;
+    return this.#operations.take(
+      owner,
+      slot,
+      code,
+      requests.at[slot] as number,
+      requests.length[slot] as number,
+      requests.dataAddress(slot),
+      requests.flags[slot] as number,
+    );
+  }
+
+  #readDone(slot: number, errno: number) {
+    const requests = this.#requests;
+    requests.unpin(slot);
+    // During a cutover both sides hold everything, so the other one can still answer.
+    if (errno !== 0 && this.#readFrom !== this.#active && !this.#closed) {
+      return this.#read(slot, this.#active);
+    }
+    requests.errno[slot] = errno;
+    this.#finish(slot);
+  }
+
+  #sourceDone(slot: number, errno: number) {
+    const requests = this.#requests;
+    if (errno !== 0) requests.errno[slot] = errno;
+    this.#sideDone(slot, SIDE.source);
+    requests.unpin(slot);
+  }
+
+  #targetDone(slot: number, errno: number) {
+    const requests = this.#requests, link = this.#link;
+    if (link !== undefined) link.targetInFlight--;
+    // A slot that was acknowledged without the target waits no more; its chunks are dirty already.
+    if (((requests.waitingFor[slot] as number) & SIDE.target) !== 0) {
+      if (errno !== 0) {
+        if (link === undefined || link.committing) requests.errno[slot] = errno;
+        else this.dropWriteThrough("the target failed a write");
+      }
+      if (((requests.waitingFor[slot] as number) & SIDE.target) !== 0) {
+        this.#sideDone(slot, SIDE.target);
+      }
+    }
+    requests.unpin(slot);
+  }
+
+  #sideDone(slot: number, side: number) {
+    const waitingFor = (this.#requests.waitingFor[slot] as number) & ~side;
+    this.#requests.waitingFor[slot] = waitingFor;
+    if (waitingFor === 0) this.#finish(slot);
+  }
+
+  #finish(slot: number) {
+    const requests = this.#requests;
+    const position = this.#position[slot] as number;
+    if (position >= 0) {
+      const last = this.#writing[--this.#writingCount] as number;
+      this.#writing[position] = last;
+      this.#position[last] = position;
+      this.#position[slot] = -1;
+    }
+    const micros = (this.#clock.monotonicMs() - (requests.startedMs[slot] as number)) * 1000;
+    this.counters.record(
+      requests.code[slot] as number,
+      requests.at[slot] as number,
+      requests.length[slot] as number,
+      micros,
+      requests.errno[slot] as number,
+    );
+    this.#inFlight--;
+    requests.complete(slot);
+    if (this.#writeWaiters.length > 0) this.#tellWriteWaiters();
+    if (this.#inFlight === 0 && this.#drainWaiters.length > 0) this.#tellDrainWaiters();
+  }
+
+  // ---- For the mirror, off the hot path ----
+
+  attachLink(link: MirrorLink): void {
+    this.#link = link;
+  }
+
+  /** Ends mirroring: writes that wait for a lock go on; nothing goes to the target any more. */
+  async detachLink(): Promise<void> {
+    const link = this.#link;
+    if (!link) return;
+    this.dropWriteThrough(undefined);
+    while (link.targetInFlight > 0) await this.#reactor.sleep(1);
+    this.#link = undefined;
+    this.#resume(link);
+  }
+
+  /** New writes go to both sides from now on. */
+  enterWriteThrough(): void {
+    if (this.#link) this.#link.writeThrough = true;
+  }
+
+  /**
+   * Leaves the target behind, at once: what was on its way there becomes dirty, and writes that waited
+   * only for it are acknowledged. Does nothing while a commit is under way.
+   * @param reason undefined when asked for, else told to `onFallback`.
+   */
+  dropWriteThrough(reason: string | undefined): void {
+    const link = this.#link, requests = this.#requests;
+    if (!link || !link.writeThrough || link.committing) return;
+    link.writeThrough = false;
+    const pending: number[] = [];
+    for (let i = 0; i < this.#writingCount; i++) {
+      const slot = this.#writing[i] as number;
+      link.map.markDirty(requests.at[slot] as number, requests.length[slot] as number);
+      if (((requests.waitingFor[slot] as number) & SIDE.target) !== 0) pending.push(slot);
+    }
+    for (const slot of pending) this.#sideDone(slot, SIDE.target);
+    if (reason !== undefined) link.onFallback?.(reason);
+    this.#reactor.wake();
+  }
+
+  /** Milliseconds that the oldest write has waited for the target alone; 0 when none does. */
+  targetWaitMs(): number {
+    const requests = this.#requests, now = this.#clock.monotonicMs();
+    let longest = 0;
+    for (let i = 0; i < this.#writingCount; i++) {
+      const slot = this.#writing[i] as number;
+      if (requests.waitingFor[slot] !== SIDE.target) continue;
+      longest = Math.max(longest, now - (requests.startedMs[slot] as number));
+    }
+    return longest;
+  }
+
+  /** True when a write in flight touches the range. */
+  hasWriteIn(range: Range): boolean {
+    const requests = this.#requests;
+    for (let i = 0; i < this.#writingCount; i++) {
+      const slot = this.#writing[i] as number;
+      const at = requests.at[slot] as number, length = requests.length[slot] as number;
+      if (at < range.at + range.length && range.at < at + length) return true;
+    }
+    return false;
+  }
+
+  /** New writes to the range wait until `unlock`. Resolves when those in flight there are complete. */
+  async lock(range: Range): Promise<void> {
+    this.#link?.lock(range);
+    while (this.hasWriteIn(range)) {
+      const { promise, resolve } = this.#reactor.deferred<void>();
+      this.#writeWaiters.push({ range, resolve: () => resolve() });
+      await promise;
+    }
+  }
+
+  unlock(range: Range): void {
+    const link = this.#link;
+    if (!link) return;
+    link.unlock(range);
+    this.#resume(link);
+  }
+
+  /** Marks again what a flush of the target that begins now cannot cover. */
+  markWritesUnstable(): void {
+    const requests = this.#requests, link = this.#link;
+    if (!link?.writeThrough) return;
+    for (let i = 0; i < this.#writingCount; i++) {
+      const slot = this.#writing[i] as number;
+      link.map.markUnstable(requests.at[slot] as number, requests.length[slot] as number);
+    }
+  }
+
+  /** Cutover, step 3: reads come from the target; from here until the outcome both sides hold every write. */
+  beginCommit(): void {
+    const link = this.#link;
+    if (!link?.writeThrough) return;
+    link.committing = true;
+    this.#readFrom = link.target;
+  }
+
+  /** The commit did not happen: the source is what it was. */
+  undoCommit(): void {
+    if (this.#link) this.#link.committing = false;
+    this.#readFrom = this.#active;
+  }
+
+  /** The commit is durable: the target is the active backend, with its size. @returns the former one. */
+  finishCommit(sizeBytes: number): Backend {
+    const link = this.#link, former = this.#active;
+    if (link) {
+      this.#active = link.target;
+      this.#readFrom = link.target;
+      this.#link = undefined;
+      this.#resume(link);
+    }
+    this.setSize(sizeBytes);
+    return former;
+  }
+
+  /** Only larger: applications may have seen the old size. */
+  setSize(sizeBytes: number): void {
+    this.#sizeBytes = Math.max(this.#sizeBytes, sizeBytes);
+    this.counters.set(COUNTER.sizeBytes, this.#sizeBytes);
+  }
+
+  /** Longest wait for a locked extent since the last call, microseconds. */
+  takeHeldMax(): number {
+    const held = this.#heldMicrosMax;
+    this.#heldMicrosMax = 0;
+    return held;
+  }
+
+  /** Resolves when nothing is in flight at some moment. */
+  drained(): Promise<void> {
+    if (this.#inFlight === 0) return Promise.resolve();
+    const { promise, resolve } = this.#reactor.deferred<void>();
+    this.#drainWaiters.push(() => resolve());
+    return promise;
+  }
+
+  /** Refuses new requests and waits for those in flight. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.drained();
+  }
+
+  #resume(link: MirrorLink) {
+    const now = this.#clock.monotonicMs();
+    for (const slot of link.waiting.splice(0)) {
+      const held = (now - (this.#requests.startedMs[slot] as number)) * 1000;
+      this.#heldMicrosMax = Math.max(this.#heldMicrosMax, held);
+      this.#write(slot);
+    }
+  }
+
+  #tellWriteWaiters() {
+    const waiters = this.#writeWaiters;
+    this.#writeWaiters = waiters.filter((waiter) => this.hasWriteIn(waiter.range));
+    for (const waiter of waiters) if (!this.#writeWaiters.includes(waiter)) waiter.resolve();
+  }
+
+  #tellDrainWaiters() {
+    for (const resolve of this.#drainWaiters.splice(0)) resolve();
+  }
+}
