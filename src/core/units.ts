@@ -65,6 +65,22 @@ export function parseDuration(text: string | number): number {
   return Number(match[1]) * factor;
 }
 
+/** Reads a share: `80%` or `0.8`. @returns a fraction in [0, 1]. @throws {PsmaError} usage/percent */
+export function parsePercent(text: string | number): number {
+  const match = /^\s*(\d+(?:\.\d+)?)\s*(%?)\s*$/.exec(String(text));
+  const fraction = match ? Number(match[1]) / (match[2] === "%" ? 100 : 1) : NaN;
+  if (!(fraction >= 0 && fraction <= 1)) {
+    throw new PsmaError(
+      "usage/percent",
+      `Cannot read share: "${text}" is not between 0% and 100%`,
+      {
+        hint: "Write it like 80% or 0.8.",
+      },
+    );
+  }
+  return fraction;
+}
+
 /** Prints milliseconds as a person would say them: `450ms`, `12s`, `3m 20s`, `5h 10m`, `2d 4h`. */
 export function formatDuration(ms: number): string {
   if (!Number.isFinite(ms)) return "never";

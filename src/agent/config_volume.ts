@@ -1,0 +1,209 @@
+/** One volume of the configuration: its keys, defaults and limits. */
+import { formatSize } from "../core/mod.ts";
+import type { Section } from "./config_section.ts";
+
+export type Frontend = "auto" | "fuse" | "nbd";
+export type FilesystemType = "ext4" | "xfs" | "btrfs";
+
+export const PROFILES = [
+  "auto",
+  "database",
+  "streaming",
+  "log",
+  "vm-image",
+  "object",
+  "backup",
+  "general",
+] as const;
+export type Profile = typeof PROFILES[number];
+
+export interface FilesystemConfig {
+  readonly type: FilesystemType;
+  /** Absolute. */
+  readonly mount: string;
+  /** `auto`: grown with the volume. `never`: the operator grows it. */
+  readonly grow: "auto" | "never";
+}
+
+export interface MirrorConfig {
+  /** Where the larger volume is made. */
+  readonly store: string;
+  /** How old the mirror may be while it waits: the pause between resync rounds. */
+  readonly rpo_ms: number;
+  /** Null: as fast as the application's own latency lets it. */
+  readonly max_rate_bytes_per_s: number | null;
+  readonly write_through_timeout_ms: number;
+  readonly backup: "frozen";
+}
+
+export interface ScaleConfig {
+  /** Share of the usable size that is too full. */
+  readonly threshold: number;
+  /** The forecast's quantile level that the plan acts on. */
+  readonly level: number;
+  /** Least growth of one scaling event, as a share of the size. */
+  readonly step: number;
+  /** Most growth of one scaling event, as a share of the size. */
+  readonly max_step: number;
+  readonly cooldown_ms: number;
+  readonly approve: "auto" | "advise";
+  /** How many evaluations in a row must agree before a forecast is acted on. */
+  readonly debounce_evaluations: number;
+  /** Added to every lead time. */
+  readonly safety_ms: number;
+}
+
+export interface VolumeConfig {
+  readonly name: string;
+  readonly store: string;
+  readonly size_bytes: number;
+  readonly max_size_bytes: number;
+  readonly frontend: Frontend;
+  readonly filesystem: FilesystemConfig | null;
+  readonly profile: Profile;
+  readonly mirror: MirrorConfig;
+  readonly scale: ScaleConfig;
+}
+
+const LEAST_VOLUME_BYTES = 1024 * 1024;
+/** Growth that an unattended volume may reach when the operator names no cap. */
+const DEFAULT_MAX_GROWTH = 10;
+
+/** Reads one volume. @param stores names of the stores, the first is the default. @param level of `forecast`. */
+export function readVolume(
+  volume: Section,
+  name: string,
+  stores: readonly string[],
+  level: number,
+): VolumeConfig {
+  const store = readStoreName(volume, stores, stores[0]);
+  const sizeBytes = volume.size("size", { minimum: LEAST_VOLUME_BYTES });
+  const maxSizeBytes = volume.size("max_size", { fallback: DEFAULT_MAX_GROWTH * sizeBytes });
+  if (maxSizeBytes < sizeBytes) {
+    volume.refuse("max_size", `it is below the size of ${formatSize(sizeBytes)}`);
+  }
+  const config: VolumeConfig = {
+    name,
+    store,
+    size_bytes: sizeBytes,
+    max_size_bytes: maxSizeBytes,
+    frontend: volume.choice("frontend", {
+      values: ["auto", "fuse", "nbd"],
+      later: ["ublk"],
+      fallback: "auto",
+    }),
+    filesystem: readFilesystem(volume.section("filesystem")),
+    profile: volume.choice("profile", { values: PROFILES, fallback: "auto" }),
+    mirror: readMirror(volume.section("mirror"), store, stores),
+    scale: readScale(volume.section("scale"), level),
+  };
+  if (config.filesystem !== null && config.frontend === "nbd") {
+    volume.refuse("frontend", "an nbd export has no file system to mount", "Use fuse or auto.");
+  }
+  volume.end();
+  return config;
+}
+
+/** What a volume that is not in the configuration gets: the defaults of every key. */
+export function defaultMirror(store: string, stores: readonly string[]): MirrorConfig {
+  return {
+    store: stores.find((one) => one !== store) ?? store,
+    rpo_ms: 300_000,
+    max_rate_bytes_per_s: null,
+    write_through_timeout_ms: 200,
+    backup: "frozen",
+  };
+}
+
+/** @param level the forecast's quantile level. */
+export function defaultScale(level: number): ScaleConfig {
+  return {
+    threshold: 0.8,
+    level,
+    step: 0.25,
+    max_step: 1,
+    cooldown_ms: 3_600_000,
+    approve: "auto",
+    debounce_evaluations: 2,
+    safety_ms: 5_000,
+  };
+}
+
+function readStoreName(
+  section: Section,
+  stores: readonly string[],
+  fallback: string | undefined,
+): string {
+  const name = section.text("store", fallback);
+  if (section.has("store") && !stores.includes(name)) {
+    section.report("store", "config/reference", `there is no store "${name}"`, {
+      hint: stores.length === 0 ? "Add it under stores." : `Stores: ${stores.join(", ")}.`,
+    });
+  }
+  return name;
+}
+
+function readFilesystem(section: Section): FilesystemConfig | null {
+  if (!section.present) return null;
+  const mount = section.text("mount");
+  if (section.has("mount") && !String(mount).startsWith("/")) {
+    section.refuse("mount", `"${mount}" is not an absolute path`);
+  }
+  const config: FilesystemConfig = {
+    type: section.choice("type", { values: ["ext4", "xfs", "btrfs"] }),
+    mount,
+    grow: section.choice("grow", { values: ["auto", "never"], fallback: "auto" }),
+  };
+  section.end();
+  return config;
+}
+
+function readMirror(section: Section, store: string, stores: readonly string[]): MirrorConfig {
+  const fallback = defaultMirror(store, stores);
+  const config: MirrorConfig = {
+    store: readStoreName(section, stores, fallback.store),
+    rpo_ms: section.duration("rpo", { fallback: fallback.rpo_ms, minimum: 1_000 }),
+    max_rate_bytes_per_s: readRate(section),
+    write_through_timeout_ms: section.duration("write_through_timeout", {
+      fallback: fallback.write_through_timeout_ms,
+      minimum: 10,
+    }),
+    backup: section.choice("backup", {
+      values: ["frozen"],
+      later: ["async", "sync"],
+      fallback: "frozen",
+    }),
+  };
+  section.end();
+  return config;
+}
+
+/** `auto`, or a size per second: `50MiB` or `50MiB/s`. */
+function readRate(section: Section): number | null {
+  if (section.text("max_rate", "auto") === "auto") return null;
+  return section.rate("max_rate", { minimum: 64 * 1024 });
+}
+
+function readScale(section: Section, level: number): ScaleConfig {
+  const fallback = defaultScale(level);
+  const step = section.ratio("step", { fallback: fallback.step, minimum: 0.01 });
+  const config: ScaleConfig = {
+    threshold: section.share("threshold", { fallback: fallback.threshold, above: 0.05 }),
+    level: section.share("level", { fallback: fallback.level, above: 0.5, atMost: 0.999 }),
+    step,
+    max_step: section.ratio("max_step", {
+      fallback: Math.max(fallback.max_step, step),
+      minimum: step,
+    }),
+    cooldown_ms: section.duration("cooldown", { fallback: fallback.cooldown_ms }),
+    approve: section.choice("approve", { values: ["auto", "advise"], fallback: "auto" }),
+    debounce_evaluations: section.count("debounce", {
+      fallback: fallback.debounce_evaluations,
+      minimum: 1,
+      maximum: 100,
+    }),
+    safety_ms: section.duration("safety", { fallback: fallback.safety_ms }),
+  };
+  section.end();
+  return config;
+}
