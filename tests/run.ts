@@ -60,10 +60,10 @@ async function runGroup(group: Group, files: readonly string[], wanted: Wanted):
   const worker = async () => {
     for (let path = left.shift(); path !== undefined; path = left.shift()) {
       if (interrupted.signal.aborted) return;
-      const { limit_ms, leftovers } = group;
+      const { limit_ms, leftovers, flags } = group;
       const { filter } = wanted;
       const { signal } = interrupted;
-      record(await runFile(path, { root, limit_ms, leftovers, filter, env, signal }));
+      record(await runFile(path, { root, limit_ms, leftovers, flags, filter, env, signal }));
     }
   };
   const workers = group.parallel ? navigator.hardwareConcurrency : 1;

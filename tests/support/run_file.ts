@@ -20,6 +20,7 @@ export interface RunFileOptions {
   readonly root: string;
   readonly limit_ms: number;
   readonly leftovers: boolean;
+  readonly flags: readonly string[];
   readonly filter: string | undefined;
   readonly env: Readonly<Record<string, string>>;
   /** Aborted when the person interrupts the run. */
@@ -69,11 +70,11 @@ interface ProcessOptions extends RunFileOptions {
 
 async function runProcess(
   path: string,
-  { root, limit_ms, filter, env, signal, own, dir, mark }: ProcessOptions,
+  { root, limit_ms, flags, filter, env, signal, own, dir, mark }: ProcessOptions,
 ): Promise<{ code: number; late: boolean; output: string }> {
   const child = new Deno.Command(Deno.execPath(), {
     // Types are checked once for the whole tree, by the run's own check.
-    args: ["test", "-A", "--no-check", `--junit-path=${own}/junit.xml`]
+    args: ["test", "-A", "--no-check", `--junit-path=${own}/junit.xml`, ...flags]
       .concat(filter === undefined ? [] : [`--filter=${filter}`], [path]),
     cwd: root,
     env: {

@@ -9,17 +9,57 @@ export interface Group {
   readonly quick: boolean;
   /** What a file of this group leaves behind is a failure. */
   readonly leftovers: boolean;
+  /** Further flags of `deno test`. */
+  readonly flags: readonly string[];
 }
 
 const MINUTE_MS = 60_000;
 
+/** A timer, file or socket that a test leaves open fails it. */
+const SANITIZERS: readonly string[] = ["--sanitize-ops", "--sanitize-resources"];
+
 export const GROUPS: readonly Group[] = [
-  { name: "tidy", parallel: true, limit_ms: 3 * MINUTE_MS, quick: true, leftovers: false },
-  { name: "unit", parallel: true, limit_ms: 5 * MINUTE_MS, quick: true, leftovers: true },
-  { name: "sim", parallel: true, limit_ms: 5 * MINUTE_MS, quick: true, leftovers: true },
-  { name: "integration", parallel: false, limit_ms: 10 * MINUTE_MS, quick: false, leftovers: true },
-  { name: "e2e", parallel: false, limit_ms: 10 * MINUTE_MS, quick: false, leftovers: true },
-  { name: "vm", parallel: false, limit_ms: 15 * MINUTE_MS, quick: false, leftovers: true },
+  {
+    name: "tidy",
+    parallel: true,
+    limit_ms: 3 * MINUTE_MS,
+    quick: true,
+    leftovers: false,
+    flags: [],
+  },
+  {
+    name: "unit",
+    parallel: true,
+    limit_ms: 5 * MINUTE_MS,
+    quick: true,
+    leftovers: true,
+    flags: SANITIZERS,
+  },
+  { name: "sim", parallel: true, limit_ms: 5 * MINUTE_MS, quick: true, leftovers: true, flags: [] },
+  {
+    name: "integration",
+    parallel: false,
+    limit_ms: 10 * MINUTE_MS,
+    quick: false,
+    leftovers: true,
+    flags: [],
+  },
+  {
+    name: "e2e",
+    parallel: false,
+    limit_ms: 10 * MINUTE_MS,
+    quick: false,
+    leftovers: true,
+    flags: [],
+  },
+  {
+    name: "vm",
+    parallel: false,
+    limit_ms: 15 * MINUTE_MS,
+    quick: false,
+    leftovers: true,
+    flags: [],
+  },
 ];
 
 /** The checks of the toolchain itself; each counts as one test. */

@@ -15,6 +15,7 @@ async function runSource(source: string, limit_ms = 30_000): Promise<FileResult>
     root: temp.path,
     limit_ms,
     leftovers: true,
+    flags: [],
     filter: undefined,
     env: {},
     signal: new AbortController().signal,

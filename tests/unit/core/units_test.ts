@@ -88,6 +88,7 @@ Deno.test("formatDuration() says the two largest units", () => {
     [200_000, "3m 20s"],
     [3_600_000, "1h"],
     [18_600_000, "5h 10m"],
+    [82_800_000, "23h"],
     [187_200_000, "2d 4h"],
     [86_460_000, "1d"],
     [Infinity, "never"],
