@@ -1,0 +1,140 @@
+-- From back-test residuals to quantiles by lead, then to probabilities.
+--
+-- The quantile of the error at lead k is a mixture:
+--   (1 - p) (1 + 1 / w) Q(residuals of leads near k, scaled) + p Q(prior)
+--   w = (n - first origin) / k   effective (non-overlapping) windows,   p = 3 / (3 + w)
+-- The prior of a level is a random walk with unknown drift whose pace may change by about a third in as
+-- long a time as the history covers: variance sigma^2 k (1 + k / n) + (0.35 drift k)^2 k / (k + n); sigma is
+-- the larger of the one-step and the sqrt(n)-step estimates, so that a slow change is not taken for noise.
+-- The prior of a rate is white noise: variance sigma^2 (1 + k / n).
+-- level_list(level, normal) holds the levels asked for and their standard normal quantiles (given).
+
+-- name: prior
+CREATE OR REPLACE TEMP TABLE prior AS
+WITH span AS (SELECT n, greatest(floor(sqrt(n)), 1)::BIGINT AS b, is_level, v_n, scale FROM task),
+drift AS (SELECT (max_by(v, i) - min_by(v, i)) / greatest(max(i) - 1, 1) AS d FROM z),
+one AS (SELECT avg((v1 - v0 - d) ** 2) AS var
+        FROM (SELECT v AS v1, lag(v) OVER (ORDER BY i) AS v0 FROM z), drift),
+block AS (SELECT avg((v1 - v0 - b * d) ** 2) / any_value(b) AS var
+          FROM (SELECT z.v AS v1, p.v AS v0, b FROM z, span, z AS p WHERE p.i = z.i - b), drift)
+SELECT greatest(sqrt(coalesce(one.var, 0)), CASE WHEN is_level = 1 THEN sqrt(coalesce(block.var, 0)) ELSE 0 END,
+                abs(v_n) * 1e-3 / scale / n) AS sigma, d AS drift, n
+FROM one, block, drift, span;
+
+-- name: residuals
+CREATE OR REPLACE TEMP TABLE residual AS
+SELECT o, k, z.v - f AS r, weight
+FROM combined JOIN origin USING (o) JOIN z ON z.i = o + k;
+CREATE OR REPLACE TEMP TABLE error_quantile AS
+WITH grid AS (
+  SELECT k, (n - first_o) / k AS w, 3 / (3 + (n - first_o) / k) AS p FROM lead CROSS JOIN task WHERE scored
+),
+-- Recency-weighted empirical quantiles; a value stands at the middle of its own weight (Hazen).
+placed AS (
+  SELECT grid.k, r * CASE WHEN is_level = 1 THEN sqrt(grid.k / residual.k) ELSE 1 END AS r, weight
+  FROM grid JOIN residual ON residual.k BETWEEN grid.k / 1.7 - 0.5 AND grid.k * 1.7 + 0.5
+  CROSS JOIN task
+),
+ranked AS (
+  SELECT k, r, (sum(weight) OVER (PARTITION BY k ORDER BY r ROWS UNBOUNDED PRECEDING) - weight / 2)
+               / sum(weight) OVER (PARTITION BY k) AS place
+  FROM placed
+),
+bounds AS (
+  SELECT k, level,
+         arg_max(r, place) FILTER (WHERE place <= level) AS r0, max(place) FILTER (WHERE place <= level) AS place0,
+         arg_min(r, place) FILTER (WHERE place > level) AS r1, min(place) FILTER (WHERE place > level) AS place1
+  FROM ranked CROSS JOIN level_list GROUP BY k, level
+),
+near AS (
+  SELECT k, level, CASE WHEN r0 IS NULL THEN r1 WHEN r1 IS NULL THEN r0
+                        ELSE r0 + (r1 - r0) * (level - place0) / (place1 - place0) END AS q
+  FROM bounds
+)
+SELECT grid.k, level,
+       coalesce((1 - p) * (1 + 1 / greatest(w, 0.5)) * near.q, 0)
+         + CASE WHEN near.q IS NULL THEN 1 ELSE p END
+           * sqrt(CASE WHEN is_level = 1
+               THEN sigma ** 2 * grid.k * (1 + grid.k / prior.n)
+                    + (0.35 * drift * grid.k) ** 2 * grid.k / (grid.k + prior.n)
+               ELSE sigma ** 2 * (1 + grid.k / prior.n) END)
+           * normal AS q
+FROM grid CROSS JOIN level_list CROSS JOIN task CROSS JOIN prior
+LEFT JOIN near USING (k, level);
+
+-- Between scored leads the error quantiles are linear in k. Monotone in the level by a running maximum.
+-- Parameters: lower bound (-inf for none).
+-- name: quantiles
+CREATE OR REPLACE TEMP TABLE forecast AS
+WITH bracket AS (
+  SELECT lead.k, max(low.k) AS k0, min(high.k) AS k1
+  FROM lead JOIN lead AS low ON low.scored AND low.k <= lead.k
+  JOIN lead AS high ON high.scored AND high.k >= lead.k
+  GROUP BY lead.k
+),
+spread AS (
+  SELECT bracket.k, a.level,
+         a.q + (b.q - a.q) * CASE WHEN k1 = k0 THEN 0 ELSE (bracket.k - k0) / (k1 - k0) END AS q
+  FROM bracket JOIN error_quantile AS a ON a.k = k0
+  JOIN error_quantile AS b ON b.k = k1 AND b.level = a.level
+)
+SELECT spread.k, level,
+       greatest(?::DOUBLE, v_n + scale * max(f + q) OVER (PARTITION BY spread.k ORDER BY level)) AS value
+FROM spread JOIN combined ON combined.k = spread.k CROSS JOIN task WHERE combined.o = n;
+
+-- name: answer
+SELECT k, level, value FROM forecast JOIN lead USING (k) WHERE wanted ORDER BY k, level;
+
+-- How the combined point forecast with these error quantiles would have done at the back-test's origins.
+-- name: backtest
+SELECT count(DISTINCT o) AS windows,
+       avg(CASE WHEN r BETWEEN low.q AND high.q THEN 1.0 ELSE 0.0 END) AS coverage80,
+       avg((pinball(r, low.q, 0.1) + pinball(r, mid.q, 0.5) + pinball(r, high.q, 0.9)) / 3) * any_value(scale) AS pinball
+FROM residual
+JOIN error_quantile AS low ON low.k = residual.k AND low.level = 0.1
+JOIN error_quantile AS mid ON mid.k = residual.k AND mid.level = 0.5
+JOIN error_quantile AS high ON high.k = residual.k AND high.level = 0.9
+CROSS JOIN task;
+
+-- name: macros
+CREATE TEMP MACRO pinball(y, q, tau) AS CASE WHEN y >= q THEN tau * (y - q) ELSE (1 - tau) * (q - y) END;
+-- Abramowitz and Stegun 26.2.17: |error| < 7.5e-8.
+CREATE TEMP MACRO normal_tail(x) AS
+  exp(-x * x / 2) * 0.3989422804014327 * (
+    0.319381530 / (1 + 0.2316419 * x) - 0.356563782 / (1 + 0.2316419 * x) ** 2
+    + 1.781477937 / (1 + 0.2316419 * x) ** 3 - 1.821255978 / (1 + 0.2316419 * x) ** 4
+    + 1.330274429 / (1 + 0.2316419 * x) ** 5);
+CREATE TEMP MACRO normal_cdf(x) AS CASE WHEN x >= 0 THEN 1 - normal_tail(x) ELSE normal_tail(-x) END;
+CREATE TEMP MACRO uniform(a, b, salt) AS (hash(a, b, salt) % 4294967296 + 0.5) / 4294967296;
+
+-- First passage. Marginal quantiles do not say how often a path touches the limit; so 400 paths are drawn
+-- whose value at each lead has the forecast's marginal distribution and whose ranks move together in time
+-- like those of a simple process: for a level, errors add up
+-- (a Brownian copula: W_j / sqrt(j) at the j-th wanted lead); for a rate, they fade (rho = 0.8 a step).
+-- The tails beyond the outermost levels are extended by the outermost level's own slope in the normal scale.
+-- Parameters: limit.
+-- name: first_passage
+WITH noise AS (
+  SELECT p, j, k, sqrt(-2 * ln(uniform(p, k, 1))) * cos(2 * pi() * uniform(p, k, 2)) AS e
+  FROM range(400) AS r(p), (SELECT row_number() OVER (ORDER BY k) AS j, k FROM lead WHERE wanted)
+),
+walk AS (
+  SELECT p, k, CASE WHEN is_level = 1
+    THEN sum(e) OVER path / sqrt(j)
+    ELSE sum(e * 0.8 ** -j) OVER path * 0.8 ** j / sqrt((1 - 0.64 ** j) / 0.36) END AS x
+  FROM noise CROSS JOIN task
+  WINDOW path AS (PARTITION BY p ORDER BY j)
+),
+pieces AS (
+  SELECT k, value AS v0, normal AS x0,
+         lead(value) OVER levels AS v1, lead(normal) OVER levels AS x1,
+         row_number() OVER levels = 1 AS first_piece, row_number() OVER levels = count(*) OVER (PARTITION BY k) - 1 AS last_piece
+  FROM forecast JOIN level_list USING (level)
+  WINDOW levels AS (PARTITION BY k ORDER BY level)
+)
+SELECT avg(CASE WHEN hit THEN 1.0 ELSE 0.0 END) AS probability FROM (
+  SELECT p, bool_or(v0 + (v1 - v0) * (x - x0) / (x1 - x0) >= ?::DOUBLE) AS hit
+  FROM walk JOIN pieces ON pieces.k = walk.k AND v1 IS NOT NULL
+    AND (x >= x0 OR first_piece) AND (x < x1 OR last_piece)
+  GROUP BY p
+);
