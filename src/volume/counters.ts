@@ -64,6 +64,11 @@ export class Counters {
     if (micros > this.#windowMax) this.#windowMax = micros;
   }
 
+  /** Requests that failed so far. */
+  get errors(): number {
+    return this.values[COUNTER.errors] as number;
+  }
+
   /** A copy of the latency histogram, `[bucket]`. */
   latencySnapshot(): Float64Array {
     return this.values.slice(LATENCY_FIRST, LATENCY_FIRST + LATENCY_BUCKETS);

@@ -306,10 +306,13 @@ export class Volume {
     this.#reactor.wake();
   }
 
-  /** Milliseconds that the oldest write has waited for the target alone; 0 when none does. */
-  targetWaitMs(): number {
+  /** Milliseconds that the oldest write has waited for the target alone or for a lock; 0 when none does. */
+  mirrorWaitMs(): number {
     const requests = this.#requests, now = this.#clock.monotonicMs();
     let longest = 0;
+    for (const slot of this.#link?.waiting ?? []) {
+      longest = Math.max(longest, now - (requests.startedMs[slot] as number));
+    }
     for (let i = 0; i < this.#writingCount; i++) {
       const slot = this.#writing[i] as number;
       if (requests.waitingFor[slot] !== SIDE.target) continue;

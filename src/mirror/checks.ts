@@ -1,0 +1,132 @@
+/**
+ * Digest checks: every copied extent's digest, taken from the buffer that was sent, is compared with the
+ * digest of what the target persisted. Asked in batches, a bounded number at a time.
+ *
+ * A write that goes through to an extent while its answer is on the way taints the check; such an extent is
+ * checked again with new writes to it held back, for at most the write-through time limit.
+ */
+import { PsmaError } from "../core/mod.ts";
+import { CHECK, type MirrorLink, type Range, type Volume } from "../volume/mod.ts";
+
+const BATCH = 64;
+const MAX_BATCHES = 4;
+const MAX_STRIKES = 3;
+
+export interface CopiedExtent extends Range {
+  readonly digest: string;
+}
+
+export interface CheckOptions {
+  readonly volume: Volume;
+  readonly link: MirrorLink;
+  /** Digests of what the target persisted, one per extent, in order. */
+  readonly ask: (extents: readonly Range[]) => Promise<readonly string[]>;
+  /** The digest of the source's bytes as they are now. */
+  readonly digestSource: (range: Range) => Promise<string>;
+  /** Rejects after the write-through time limit. */
+  readonly limit: <T>(work: Promise<T>) => Promise<T>;
+  readonly onMismatch: (range: Range, strikes: number) => void;
+}
+
+export class DigestChecks {
+  checked = 0;
+  mismatched = 0;
+  #collecting: CopiedExtent[] = [];
+  readonly #running = new Set<Promise<void>>();
+  readonly #strikes = new Map<number, number>();
+  #failure: unknown;
+
+  constructor(readonly options: CheckOptions) {}
+
+  /** Takes over an extent whose chunks are CHECK.pending. Waits while too many batches are under way. */
+  async add(extent: CopiedExtent): Promise<void> {
+    this.#collecting.push(extent);
+    if (this.#collecting.length < BATCH) return;
+    while (this.#running.size >= MAX_BATCHES) await Promise.race(this.#running);
+    this.#start();
+  }
+
+  /** Waits until every extent has been checked. @throws what a batch failed with; its extents are dirty again. */
+  async settle(): Promise<void> {
+    this.#start();
+    while (this.#running.size > 0) await Promise.all(this.#running);
+    const failure = this.#failure;
+    this.#failure = undefined;
+    if (failure !== undefined) throw failure;
+  }
+
+  #start() {
+    const batch = this.#collecting.splice(0);
+    if (batch.length === 0) return;
+    const running: Promise<void> = this.#check(batch).catch((error) => {
+      this.#failure ??= error;
+    }).finally(() => this.#running.delete(running));
+    this.#running.add(running);
+  }
+
+  async #check(batch: readonly CopiedExtent[]) {
+    const { link, ask } = this.options;
+    const unsettled = new Set(batch);
+    try {
+      const digests = await ask(batch.map(({ at, length }) => ({ at, length })));
+      for (const [index, extent] of batch.entries()) {
+        if (link.hasCheck(extent, CHECK.tainted)) {
+          await this.#checkAgain(extent);
+          unsettled.delete(extent);
+        } else {
+          unsettled.delete(extent);
+          link.setCheck(extent, CHECK.none);
+          this.#compare(extent, extent.digest, digests[index]);
+        }
+      }
+    } finally {
+      for (const extent of unsettled) {
+        link.setCheck(extent, CHECK.none);
+        link.map.markDirty(extent.at, extent.length);
+      }
+    }
+  }
+
+  /** New writes wait; both sides are read; they must be equal. */
+  async #checkAgain(extent: Range) {
+    const { volume, link, ask, digestSource, limit } = this.options;
+    const range = { at: extent.at, length: extent.length };
+    let settled = false;
+    try {
+      await volume.lock(range);
+      const [source, [target]] = await limit(
+        Promise.all([digestSource(range), ask([range])]),
+      );
+      settled = true;
+      link.setCheck(range, CHECK.none);
+      this.#compare(range, source, target);
+    } finally {
+      if (!settled) {
+        link.setCheck(range, CHECK.none);
+        link.map.markDirty(range.at, range.length);
+      }
+      volume.unlock(range);
+    }
+  }
+
+  #compare(range: Range, source: string, target: string | undefined) {
+    this.checked++;
+    if (source === target) {
+      this.#strikes.delete(range.at);
+      return;
+    }
+    this.mismatched++;
+    const strikes = (this.#strikes.get(range.at) ?? 0) + 1;
+    this.#strikes.set(range.at, strikes);
+    this.options.link.map.markDirty(range.at, range.length);
+    this.options.onMismatch(range, strikes);
+    if (strikes >= MAX_STRIKES) {
+      throw new PsmaError(
+        "verify/mismatch",
+        `Cannot verify the mirror: the target changed ${range.length} bytes at ${range.at} ` +
+          `${strikes} times in a row`,
+        { hint: "Check the target's disk and network, then resume or cancel the mirror." },
+      );
+    }
+  }
+}

@@ -1,0 +1,192 @@
+/**
+ * Copies dirty extents from the source to the target through private buffers, several at a time.
+ *
+ * `tracking` rounds leave out extents that a write in flight touches (they stay dirty). `locked` rounds,
+ * in write-through, hold new writes to an extent back while it is copied, so that an older copy never lands
+ * on a newer write. In both, the dirty bit is cleared (and the unstable bit set) before the source is read.
+ */
+import { PsmaError } from "../core/mod.ts";
+import { type BackendCalls, OPERATION } from "../backend/mod.ts";
+import { allocateMemory, errnoText, type Memory, type Reactor, unmapMemory } from "../sys/mod.ts";
+import { CHECK, type MirrorLink, type Range, type Volume } from "../volume/mod.ts";
+import type { DigestChecks } from "./checks.ts";
+import { type Digest, isZero } from "./digest.ts";
+import type { Pacer } from "./pace.ts";
+
+export const EXTENT_BYTES = 256 * 1024;
+const LANES = 8;
+const FLUSH_EVERY_BYTES = 256 * 2 ** 20;
+
+export interface CopierOptions {
+  readonly volume: Volume;
+  readonly link: MirrorLink;
+  readonly calls: BackendCalls;
+  readonly reactor: Reactor;
+  readonly pacer: Pacer;
+  readonly checks: DigestChecks;
+  readonly digest: Digest;
+}
+
+export type CopyMode = "tracking" | "locked";
+
+export class Copier {
+  copiedBytes = 0;
+  readonly #buffers: Memory[];
+  /** For digests besides the lanes. */
+  readonly #spare: Memory[] = [];
+  readonly #inFlight = new Set<Range>();
+  #cursor = 0;
+  #sinceFlush = 0;
+  #flushing: Promise<void> | undefined;
+  #stop = false;
+
+  constructor(readonly options: CopierOptions) {
+    this.#buffers = Array.from({ length: LANES }, () => allocateMemory(EXTENT_BYTES));
+  }
+
+  /** Ends the round that is under way, soon. */
+  stop(): void {
+    this.#stop = true;
+  }
+
+  /**
+   * One pass over the dirty bitmap. @throws {PsmaError} io/... when a copy failed: its extent is dirty again.
+   */
+  async round(mode: CopyMode): Promise<void> {
+    this.#cursor = 0;
+    this.#stop = false;
+    const failures: unknown[] = [];
+    await Promise.all(this.#buffers.map(async (buffer) => {
+      try {
+        while (!this.#stop && await this.#copyNext(mode, buffer));
+      } catch (error) {
+        this.#stop = true;
+        failures.push(error);
+      }
+    }));
+    if (failures.length > 0) throw failures[0];
+  }
+
+  /** Makes durable what the target was sent, and says so in the change map. */
+  flushTarget(): Promise<void> {
+    return this.#flushing ??= this.#flush().finally(() => this.#flushing = undefined);
+  }
+
+  /** The digest of the source's bytes now. */
+  async digestSource(range: Range): Promise<string> {
+    const buffer = this.#spare.pop() ?? allocateMemory(EXTENT_BYTES);
+    try {
+      await this.#run("read the source", OPERATION.read, this.options.volume.active, range, buffer);
+      return this.options.digest(buffer.bytes.subarray(0, range.length));
+    } finally {
+      this.#spare.push(buffer);
+    }
+  }
+
+  /** Gives the buffers back. Only after the last round has ended. */
+  close(): void {
+    for (const buffer of [...this.#buffers, ...this.#spare]) unmapMemory(buffer);
+  }
+
+  async #flush() {
+    const { volume, link, calls } = this.options;
+    link.map.beginFlush();
+    volume.markWritesUnstable();
+    for (const range of this.#inFlight) link.map.markUnstable(range.at, range.length);
+    const errno = await calls.flush(link.target);
+    link.map.flushed(errno === 0);
+    if (errno !== 0) throw failed("flush the target", errno);
+  }
+
+  async #copyNext(mode: CopyMode, buffer: Memory): Promise<boolean> {
+    const { pacer, link } = this.options;
+    if (link.map.nextDirty(this.#cursor) < 0) return false;
+    await pacer.admit(EXTENT_BYTES);
+    const range = this.#takeExtent(mode);
+    if (!range) return false;
+    if (mode === "locked") await this.#copyLocked(range, buffer);
+    else await this.#copy(range, buffer);
+    this.#sinceFlush += range.length;
+    if (this.#sinceFlush >= FLUSH_EVERY_BYTES) {
+      this.#sinceFlush = 0;
+      await this.flushTarget();
+    }
+    return true;
+  }
+
+  /** The next run of dirty chunks that nobody works on. In tracking its dirty bits are cleared here and now. */
+  #takeExtent(mode: CopyMode): Range | undefined {
+    const { link, volume } = this.options, map = link.map;
+    for (;;) {
+      const first = map.nextDirty(this.#cursor);
+      if (first < 0) return undefined;
+      let end = first;
+      const most = first + EXTENT_BYTES / map.chunkBytes;
+      while (end < most && end < map.chunks && map.isDirty(end) && this.#isFree(end, mode)) end++;
+      this.#cursor = Math.max(end, first + 1);
+      if (end === first) continue;
+      const at = first * map.chunkBytes;
+      const range = { at, length: Math.min(end * map.chunkBytes, volume.sizeBytes) - at };
+      link.setCheck(range, CHECK.pending);
+      if (mode === "tracking") map.beginCopy(range.at, range.length);
+      return range;
+    }
+  }
+
+  #isFree(chunk: number, mode: CopyMode): boolean {
+    const { link, volume } = this.options, bytes = link.map.chunkBytes;
+    if (link.checkOf(chunk) !== CHECK.none) return false;
+    return mode === "locked" || !volume.hasWriteIn({ at: chunk * bytes, length: bytes });
+  }
+
+  async #copyLocked(range: Range, buffer: Memory) {
+    const { volume, link } = this.options;
+    try {
+      await volume.lock(range);
+      link.setCheck(range, CHECK.pending);
+      link.map.beginCopy(range.at, range.length);
+      await this.#copy(range, buffer);
+    } finally {
+      volume.unlock(range);
+    }
+  }
+
+  async #copy(range: Range, buffer: Memory) {
+    const { link, volume, digest, checks } = this.options;
+    this.#inFlight.add(range);
+    try {
+      await this.#run("read the source", OPERATION.read, volume.active, range, buffer);
+      const bytes = buffer.bytes.subarray(0, range.length);
+      const code = isZero(bytes) ? OPERATION.writeZeroes : OPERATION.write;
+      const sent = digest(bytes);
+      await this.#run("write to the target", code, link.target, range, buffer);
+      this.copiedBytes += range.length;
+      this.#inFlight.delete(range);
+      await checks.add({ ...range, digest: sent });
+    } catch (error) {
+      if (this.#inFlight.delete(range)) {
+        link.setCheck(range, CHECK.none);
+        link.map.markDirty(range.at, range.length);
+      }
+      throw error;
+    }
+  }
+
+  async #run(
+    doing: string,
+    code: number,
+    backend: Volume["active"],
+    range: Range,
+    buffer: Memory,
+  ): Promise<void> {
+    const errno = await this.options.calls.run(backend, code, {
+      ...range,
+      address: buffer.address,
+    });
+    if (errno !== 0) throw failed(doing, errno);
+  }
+}
+
+function failed(doing: string, errno: number): PsmaError {
+  return new PsmaError("io/copy", `Cannot ${doing}: ${errnoText(errno)}`);
+}

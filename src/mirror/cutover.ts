@@ -1,0 +1,124 @@
+/**
+ * The cutover: from a ready mirror to the target as active backend, without holding any request.
+ *
+ * 1. manifest: prepare {to, epoch}      4. manifest: commit {active, epoch}
+ * 2. the store fences lower epochs      5. the target is the active backend; the source is the backup
+ * 3. reads come from the target; every write still goes to both sides
+ *
+ * A crash before 4 is durable recovers on the source, afterwards on the target; both hold every
+ * acknowledged write at that moment. When the outcome of 4 is unknown (an error after the rename may or may
+ * not be on disk), the commit is tried again, and both sides go on holding every write meanwhile.
+ */
+import { type Clock, PsmaError } from "../core/mod.ts";
+import type { CutoverReport, Manifest } from "../codec/mod.ts";
+import type { Reactor } from "../sys/mod.ts";
+import type { Backend } from "../backend/mod.ts";
+import type { ManifestFile, Volume } from "../volume/mod.ts";
+import type { Mirror, TargetControl } from "./mirror.ts";
+
+const COMMIT_RETRY_MS = 50;
+
+export interface CutoverOptions {
+  readonly volume: Volume;
+  readonly mirror: Mirror;
+  readonly manifest: ManifestFile;
+  readonly control: TargetControl;
+  readonly reactor: Reactor;
+  readonly clock: Clock;
+  /** Latency histogram from before convergence began, and the 99th percentile of that time. */
+  readonly baselineP99: number;
+  readonly onRetry: (reason: string) => void;
+}
+
+/** @returns the former source's backend and the report as far as it is known at the commit. */
+export async function cutOver(
+  options: CutoverOptions,
+): Promise<{ former: Backend; report: CutoverReport }> {
+  const { volume, mirror, manifest, control } = options;
+  const target = mirror.record.target;
+  const epoch = manifest.current.epoch + 1;
+  const sizeBefore = volume.sizeBytes;
+  const snapshot = volume.counters.latencySnapshot();
+  const errorsBefore = volume.counters.errors;
+  volume.counters.takeWindowMax();
+  volume.takeHeldMax();
+  requireReady(mirror);
+  mirror.cutoverBegins();
+  let begun = false;
+  try {
+    await manifest.commit((now) => ({ ...now, prepare: { epoch, to: target } }));
+    await control.promote(epoch);
+    if (!volume.link?.writeThrough || volume.link.map.dirtyChunks > 0) {
+      throw new PsmaError("state/not-ready", "Cannot switch: the mirror fell back meanwhile");
+    }
+    volume.link.target.setLossPolicy("hold");
+    volume.beginCommit();
+    begun = true;
+    const report: CutoverReport = {
+      epoch,
+      at: new Date(options.clock.nowMs()).toISOString(),
+      io_errors: volume.counters.errors - errorsBefore,
+      held_us_max: Math.round(volume.takeHeldMax()),
+      latency_us: {
+        baseline_p99: Math.round(options.baselineP99),
+        window_p99: Math.round(volume.counters.quantileSince(snapshot, 0.99)),
+        window_max: 0,
+      },
+      size_before_bytes: sizeBefore,
+      size_after_bytes: target.size_bytes,
+      copied_bytes: mirror.copier.copiedBytes,
+      changed_bytes: volume.link.changedBytes,
+      digests_checked: mirror.checks.checked,
+      digest_mismatches: mirror.checks.mismatched,
+    };
+    await commit(options, epoch, report);
+    const former = volume.finishCommit(target.size_bytes);
+    mirror.cutoverEnds(true);
+    return { former, report };
+  } catch (error) {
+    if (begun) volume.undoCommit();
+    volume.link?.target.setLossPolicy("fail");
+    mirror.cutoverEnds(false);
+    volume.dropWriteThrough(undefined);
+    throw error;
+  }
+}
+
+function requireReady(mirror: Mirror): void {
+  if (mirror.isReady) return;
+  throw new PsmaError(
+    "state/not-ready",
+    `Cannot switch: the mirror is ${mirror.state}, not ready`,
+    {
+      hint: "Wait until it is ready, or let switch converge it.",
+    },
+  );
+}
+
+/** Tries until the manifest says so on disk: an error leaves open which of the two it says. */
+async function commit(
+  options: CutoverOptions,
+  epoch: number,
+  report: CutoverReport,
+): Promise<void> {
+  const { manifest, mirror } = options;
+  const target = mirror.record.target;
+  const change = (now: Manifest): Manifest => ({
+    ...now,
+    epoch,
+    size_bytes: target.size_bytes,
+    active: target,
+    backup: now.active,
+    mirror: null,
+    prepare: null,
+    last_cutover: report,
+  });
+  for (;;) {
+    try {
+      return await manifest.commit(change);
+    } catch (error) {
+      options.onRetry(error instanceof Error ? error.message : String(error));
+      await options.reactor.sleep(COMMIT_RETRY_MS);
+    }
+  }
+}

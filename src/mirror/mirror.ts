@@ -1,0 +1,403 @@
+/**
+ * One mirror of one volume: rounds in the background, convergence on demand, the watch over write-through.
+ * An async task on the data-plane thread; what it does to requests goes through Volume and MirrorLink.
+ *
+ * Faults: a lost target ends write-through at once, turns what was not flushed there into dirty chunks and is
+ * waited for; a failed round is tried again with backoff, for ever; three wrong digests in a row on one extent
+ * fail the mirror until someone resumes it. The source is never at risk: the mirror only reads it.
+ */
+import { type Clock, PsmaError, toPsmaError } from "../core/mod.ts";
+import { COUNTER, type MirrorRecord } from "../codec/mod.ts";
+import type { BackendCalls } from "../backend/mod.ts";
+import type { Reactor } from "../sys/mod.ts";
+import type { MirrorLink, Range, Volume } from "../volume/mod.ts";
+import { DigestChecks } from "./checks.ts";
+import { Copier } from "./copier.ts";
+import { type Digest, DIGEST_ALGORITHM } from "./digest.ts";
+import { Pacer } from "./pace.ts";
+import { type MirrorEvent, type MirrorState, next, step } from "./state.ts";
+
+const RETRY_FIRST_MS = 100, RETRY_MAX_MS = 5000;
+const IDLE_MS = 100;
+/** Converging begins write-through when this little is dirty, or after so many rounds. */
+const SMALL_BYTES = 16 * 2 ** 20;
+const ROUNDS_BEFORE_WRITE_THROUGH = 4;
+
+/** What only the target's store can do. */
+export interface TargetControl {
+  /** Digests of what the target persisted, one per range, in order. */
+  digests(ranges: readonly Range[]): Promise<readonly string[]>;
+  /** Fences every writer below `epoch`; durable when it resolves. */
+  promote(epoch: number): Promise<void>;
+}
+
+export interface MirrorEventSink {
+  (
+    type: string,
+    severity: "info" | "warning" | "error",
+    message: string,
+    data?: Record<string, string | number | boolean | null>,
+  ): void;
+}
+
+export interface MirrorOptions {
+  readonly record: MirrorRecord;
+  readonly volume: Volume;
+  readonly link: MirrorLink;
+  readonly calls: BackendCalls;
+  readonly reactor: Reactor;
+  readonly clock: Clock;
+  readonly control: TargetControl;
+  readonly digest: Digest;
+  readonly emit: MirrorEventSink;
+  /** True when the first round is over already (a restart). */
+  readonly resumed: boolean;
+}
+
+/** Numbers for status. Bytes, milliseconds, bytes per second, seconds. */
+export interface MirrorProgress {
+  readonly state: MirrorState;
+  readonly reason: string | undefined;
+  readonly copiedBytes: number;
+  readonly changedBytes: number;
+  readonly dirtyBytes: number;
+  readonly rateBytesPerSecond: number;
+  readonly lagMs: number | null;
+  readonly etaSeconds: number | null;
+  readonly rounds: number;
+  readonly writeThrough: boolean;
+  readonly digests: { algorithm: string; checked: number; mismatched: number };
+}
+
+export class Mirror {
+  readonly checks: DigestChecks;
+  readonly copier: Copier;
+  readonly #options: MirrorOptions;
+  readonly #pacer: Pacer;
+  #state: MirrorState;
+  #reason: string | undefined;
+  #wantReady = false;
+  #ended = false;
+  #finished: Promise<void> | undefined;
+  #change: { promise: Promise<void>; resolve: (value: void) => void };
+  #rounds = 0;
+  #completeSinceMs: number | null = null;
+  #rate = 0;
+  #rateMark = { ms: 0, bytes: 0 };
+
+  constructor(options: MirrorOptions) {
+    this.#options = options;
+    const { volume, link, calls, reactor, digest, record, clock } = options;
+    this.#state = options.record.paused ? "paused" : options.resumed ? "tracking" : "requested";
+    this.#change = reactor.deferred<void>();
+    this.#pacer = new Pacer(
+      volume.counters,
+      clock,
+      (ms) => reactor.sleep(ms),
+      record.max_rate_bytes_per_s,
+    );
+    this.checks = new DigestChecks({
+      volume,
+      link,
+      ask: (ranges) => options.control.digests(ranges),
+      digestSource: (range) => this.copier.digestSource(range),
+      limit: (work) => this.#limit(work),
+      onMismatch: (range, strikes) => this.#reportMismatch(range, strikes),
+    });
+    this.copier = new Copier({
+      volume,
+      link,
+      calls,
+      reactor,
+      pacer: this.#pacer,
+      checks: this.checks,
+      digest,
+    });
+    link.onFallback = (reason) => this.#fellBack(reason);
+    link.target.onLost = () => {
+      volume.dropWriteThrough("the target's connection was lost");
+      if (!link.committing) link.map.unstableToDirty();
+    };
+  }
+
+  get state(): MirrorState {
+    return this.#state;
+  }
+
+  get record(): MirrorRecord {
+    return this.#options.record;
+  }
+
+  start(): void {
+    this.#finished = this.#run();
+  }
+
+  progress(): MirrorProgress {
+    const { link, clock } = this.#options;
+    const writeThrough = link.writeThrough && link.map.dirtyChunks === 0;
+    const rate = this.#measureRate();
+    return {
+      state: this.#state,
+      reason: this.#reason,
+      copiedBytes: this.copier.copiedBytes,
+      changedBytes: link.changedBytes,
+      dirtyBytes: link.map.dirtyBytes,
+      rateBytesPerSecond: Math.round(rate),
+      lagMs: writeThrough
+        ? 0
+        : this.#completeSinceMs === null
+        ? null
+        : Math.round(clock.monotonicMs() - this.#completeSinceMs),
+      etaSeconds: link.map.dirtyChunks === 0
+        ? 0
+        : rate > 0
+        ? Math.round(link.map.dirtyBytes / rate * 10) / 10
+        : null,
+      rounds: this.#rounds,
+      writeThrough: link.writeThrough,
+      digests: {
+        algorithm: DIGEST_ALGORITHM,
+        checked: this.checks.checked,
+        mismatched: this.checks.mismatched,
+      },
+    };
+  }
+
+  pause(): void {
+    if (!next(this.#state, "pause")) return;
+    this.#wantReady = false;
+    this.#options.volume.dropWriteThrough(undefined);
+    this.copier.stop();
+    this.#to("pause", "asked for");
+  }
+
+  resume(): void {
+    if (this.#state === "paused" || this.#state === "failed") this.#to("resume");
+  }
+
+  /**
+   * Reaches write-through with nothing dirty, every copy checked and both sides flushed.
+   * @throws {PsmaError} timeout/converge, or state/paused, or why the mirror failed.
+   */
+  async converge(timeoutMs: number): Promise<void> {
+    const { clock, reactor } = this.#options;
+    const deadline = clock.monotonicMs() + timeoutMs;
+    this.#wantReady = true;
+    this.#signal();
+    while (this.#state !== "ready") {
+      if (this.#ended) throw new PsmaError("state/ended", "Cannot converge: the mirror has ended");
+      if (this.#state === "paused" || this.#state === "failed") {
+        throw new PsmaError(
+          "state/mirror",
+          `Cannot converge: the mirror is ${this.#state} (${this.#reason ?? "no reason given"})`,
+          { hint: "Resume the mirror first." },
+        );
+      }
+      const left = deadline - clock.monotonicMs();
+      if (left <= 0) {
+        this.#wantReady = false;
+        this.#options.volume.dropWriteThrough(undefined);
+        throw new PsmaError(
+          "timeout/converge",
+          `Cannot converge: ${this.#options.link.map.dirtyBytes} bytes are still dirty`,
+          { hint: "The application may write faster than the target; raise the rate or wait." },
+        );
+      }
+      await Promise.race([this.#change.promise, reactor.sleep(Math.min(left, IDLE_MS))]);
+    }
+  }
+
+  /** For the cutover: true while every precondition of it holds. */
+  get isReady(): boolean {
+    const { link } = this.#options;
+    return this.#state === "ready" && link.writeThrough && link.map.dirtyChunks === 0;
+  }
+
+  cutoverBegins(): void {
+    this.#to("cutover");
+  }
+
+  cutoverEnds(committed: boolean): void {
+    if (committed) this.#ended = true;
+    if (next(this.#state, committed ? "committed" : "aborted")) {
+      this.#to(committed ? "committed" : "aborted");
+    }
+    this.#wantReady = false;
+  }
+
+  /** Ends the task. The link stays with the volume until the caller detaches it. */
+  async end(): Promise<void> {
+    this.#ended = true;
+    this.copier.stop();
+    this.#signal();
+    await this.#finished;
+    await this.checks.settle().catch(() => {});
+    this.copier.close();
+  }
+
+  async #run() {
+    let retryMs = RETRY_FIRST_MS;
+    while (!this.#ended) {
+      try {
+        await this.#turn();
+        retryMs = RETRY_FIRST_MS;
+      } catch (error) {
+        if (this.#ended) return;
+        const failure = toPsmaError(error);
+        this.#reason = failure.message;
+        await this.checks.settle().catch(() => {});
+        if (failure.code === "verify/mismatch") {
+          this.#options.volume.dropWriteThrough(undefined);
+          if (next(this.#state, "fail")) this.#to("fail", failure.message);
+          this.#options.emit("mirror.failed", "error", failure.message);
+          continue;
+        }
+        if (retryMs === RETRY_FIRST_MS) {
+          this.#options.emit("mirror.interrupted", "warning", failure.message);
+        }
+        await this.#options.reactor.sleep(retryMs);
+        retryMs = Math.min(retryMs * 2, RETRY_MAX_MS);
+      }
+    }
+  }
+
+  /** One step of the task: a round, a convergence, or a wait. */
+  async #turn() {
+    const { link, record } = this.#options;
+    if (this.#state === "paused" || this.#state === "failed" || this.#state === "switching") {
+      await this.#wait(IDLE_MS);
+    } else if (!link.target.connected) {
+      this.#reason = "the target is not reachable";
+      await this.#wait(IDLE_MS);
+    } else if (this.#state === "ready") {
+      await this.#wait(IDLE_MS);
+      if (!this.#wantReady && this.#state === "ready") {
+        this.#options.volume.dropWriteThrough("it is not needed now");
+      }
+    } else if (this.#wantReady && this.#state !== "requested") await this.#converge();
+    else if (this.#state === "tracking") {
+      await this.#wait(record.resync_interval_ms);
+      if (this.#state !== "tracking" || this.#wantReady || this.#ended) return;
+      this.#pacer.observeUndisturbed();
+      if (link.map.dirtyChunks > 0) await this.#round("round");
+      else this.#completeSinceMs = this.#options.clock.monotonicMs();
+    } else await this.#round("first-round");
+  }
+
+  /** A background round: everything that is dirty now, checked and flushed. */
+  async #round(event: MirrorEvent) {
+    if (next(this.#state, event)) this.#to(event);
+    const startedMs = this.#options.clock.monotonicMs();
+    await this.copier.round("tracking");
+    await this.checks.settle();
+    await this.copier.flushTarget();
+    if (!next(this.#state, "round-done")) return;
+    this.#rounds++;
+    this.#completeSinceMs = startedMs;
+    this.#reason = undefined;
+    this.#to("round-done");
+    if (this.#rounds === 1 && event === "first-round") {
+      this.#options.emit("mirror.synced", "info", "The initial sync is complete", {
+        copied_bytes: this.copier.copiedBytes,
+        digests_checked: this.checks.checked,
+      });
+    }
+  }
+
+  async #converge() {
+    const { volume, link, calls } = this.#options;
+    if (this.#state !== "converging") this.#to("converge");
+    for (let round = 0; round < ROUNDS_BEFORE_WRITE_THROUGH; round++) {
+      if (link.map.dirtyBytes <= SMALL_BYTES || !this.#converging) break;
+      await this.copier.round("tracking");
+      await this.checks.settle();
+    }
+    if (!this.#converging) return;
+    volume.enterWriteThrough();
+    this.#watchWriteThrough();
+    while (this.#converging && link.writeThrough && link.map.dirtyChunks > 0) {
+      await this.copier.round("locked");
+      await this.checks.settle();
+    }
+    if (!this.#converging || !link.writeThrough) return;
+    await this.copier.flushTarget();
+    if (await calls.flush(volume.active) !== 0) {
+      throw new PsmaError("io/flush", "Cannot converge: the source does not flush");
+    }
+    if (!this.#converging || !link.writeThrough || link.map.dirtyChunks > 0) return;
+    this.#reason = undefined;
+    this.#completeSinceMs = this.#options.clock.monotonicMs();
+    this.#to("all-clean");
+  }
+
+  get #converging(): boolean {
+    return this.#state === "converging" && this.#wantReady && !this.#ended;
+  }
+
+  /** While write-through lasts: nobody waits for the target longer than the limit. */
+  async #watchWriteThrough() {
+    const { volume, link, reactor, record } = this.#options;
+    const limitMs = record.write_through_timeout_ms;
+    while (link.writeThrough && volume.link === link) {
+      await reactor.sleep(Math.max(5, limitMs / 8));
+      if (link.committing || volume.mirrorWaitMs() <= limitMs) continue;
+      volume.dropWriteThrough(`the target did not answer within ${limitMs} ms`);
+      link.target.abort();
+    }
+  }
+
+  #fellBack(reason: string) {
+    this.#reason = reason;
+    if (next(this.#state, "fell-back")) this.#to("fell-back", reason);
+    this.#options.emit("mirror.fell-back", "warning", `Write-through ended: ${reason}`, {
+      dirty_bytes: this.#options.link.map.dirtyBytes,
+    });
+  }
+
+  #reportMismatch(range: Range, strikes: number) {
+    this.#options.emit(
+      "mirror.digest-mismatch",
+      "error",
+      `The target persisted other bytes than were sent, ${range.length} bytes at ${range.at}`,
+      { at: range.at, length: range.length, strikes },
+    );
+  }
+
+  async #limit<T>(work: Promise<T>): Promise<T> {
+    const { reactor, record } = this.#options;
+    const late = reactor.sleep(record.write_through_timeout_ms).then(() => {
+      throw new PsmaError("timeout/check", "Cannot check an extent: the store did not answer");
+    });
+    late.catch(() => {});
+    return await Promise.race([work, late]);
+  }
+
+  #measureRate(): number {
+    const now = this.#options.clock.monotonicMs(), elapsed = now - this.#rateMark.ms;
+    if (elapsed >= 200) {
+      const bytes = this.copier.copiedBytes - this.#rateMark.bytes;
+      this.#rate = elapsed > 60_000 ? 0 : bytes / elapsed * 1000;
+      this.#rateMark = { ms: now, bytes: this.copier.copiedBytes };
+    }
+    return this.#rate;
+  }
+
+  #to(event: MirrorEvent, reason?: string) {
+    this.#state = step(this.#state, event);
+    if (reason !== undefined) this.#reason = reason;
+    const { volume, link } = this.#options;
+    volume.counters.set(COUNTER.dirtyBytes, link.map.dirtyBytes);
+    volume.counters.set(COUNTER.mirrorCopiedBytes, this.copier.copiedBytes);
+    volume.counters.set(COUNTER.mirrorChangedBytes, link.changedBytes);
+    this.#signal();
+  }
+
+  #signal() {
+    this.#change.resolve();
+    this.#change = this.#options.reactor.deferred<void>();
+  }
+
+  async #wait(ms: number) {
+    await Promise.race([this.#change.promise, this.#options.reactor.sleep(ms)]);
+  }
+}

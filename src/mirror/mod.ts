@@ -1,0 +1,6 @@
+/** The mirror: initial sync, resync, converge, digest checks and cutover. */
+export * from "./copier.ts";
+export * from "./cutover.ts";
+export * from "./digest.ts";
+export * from "./mirror.ts";
+export { type MirrorState, next } from "./state.ts";
