@@ -2,7 +2,7 @@
 import { deepEqual, equal, match, ok, throws } from "node:assert/strict";
 import { checkConfig, describeConfig, loadConfig, parseConfig } from "../../../src/agent/config.ts";
 import { formatProblem, nearest } from "../../../src/agent/config_problems.ts";
-import { PsmaError } from "../../../src/core/mod.ts";
+import type { PsmaError } from "../../../src/core/mod.ts";
 import { tempDir } from "../../support/temp.ts";
 
 const GiB = 1024 ** 3;
