@@ -1,0 +1,122 @@
+/**
+ * `deno task compile`: builds `dist/psma`, the one file that users install.
+ *
+ * The sources are bundled first, because compiling sources embeds all packages whole. Where deno's
+ * own runtime for executables (denort) can be had, `deno compile` embeds the bundle in it; elsewhere
+ * the bundle and deno itself go into a self-extracting shell script. Both run the same files.
+ */
+import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url)).replace(/\/$/, "");
+const app = `${root}/dist/app`;
+const built = `${root}/dist/psma`;
+const DENORT_WAIT_MS = 10_000;
+
+function say(line: string): void {
+  Deno.stderr.writeSync(new TextEncoder().encode(line + "\n"));
+}
+
+function run(command: string, args: readonly string[], env: Record<string, string> = {}): void {
+  const { success } = new Deno.Command(command, {
+    args: [...args],
+    cwd: root,
+    env,
+    stdin: "null",
+    stdout: "inherit",
+    stderr: "inherit",
+  }).outputSync();
+  if (!success) throw new Error(`Cannot compile: ${command} ${args[0]} failed`);
+}
+
+/** Bundles the program and its worker, and lays the files that they read beside them. */
+function bundle(): void {
+  Deno.mkdirSync(`${app}/assets`, { recursive: true });
+  const flags = ["bundle", "--quiet", "--platform", "deno", "--minify"];
+  // Split, so that a short command loads only what it needs.
+  run(Deno.execPath(), [...flags, "--code-splitting", "--outdir", app, "main.ts"]);
+  run(Deno.execPath(), [...flags, "-o", `${app}/worker.js`, "src/dataplane/worker.ts"]);
+  run("cp", ["-R", "models", `${app}/assets/models`]);
+  const wasm = createRequire(`${root}/main.ts`).resolve("@duckdb/duckdb-wasm/dist/duckdb-eh.wasm");
+  Deno.copyFileSync(wasm, `${app}/assets/duckdb-eh.wasm`);
+}
+
+async function denortIsAtHand(): Promise<boolean> {
+  if (Deno.env.get("DENORT_BIN")) return true;
+  const file = `release/v${Deno.version.deno}/denort-${Deno.build.target}.zip`;
+  const { stdout } = new Deno.Command(Deno.execPath(), { args: ["info", "--json"] }).outputSync();
+  const { denoDir } = JSON.parse(new TextDecoder().decode(stdout)) as { denoDir: string };
+  try {
+    Deno.statSync(`${denoDir}/dl/${file}`);
+    return true;
+  } catch {
+    // Not fetched before.
+  }
+  const signal = AbortSignal.timeout(DENORT_WAIT_MS);
+  return await fetch(`https://dl.deno.land/${file}`, { method: "HEAD", signal })
+    .then((answer) => answer.ok, () => false);
+}
+
+/** Embeds the bundle in denort. */
+function compile(): void {
+  const flags = ["--no-config", "--no-lock", "--no-check", "--no-prompt", "--quiet", "-A"];
+  run(Deno.execPath(), ["compile", ...flags, "--include", app, "-o", built, `${app}/main.js`]);
+}
+
+/** Writes the self-extracting script: its head, then the archive that it unpacks. */
+async function packSelfExtracting(): Promise<void> {
+  const folder = Deno.makeTempDirSync({ prefix: "psma-pack" });
+  try {
+    run("cp", ["-R", app, `${folder}/app`]);
+    Deno.copyFileSync(Deno.execPath(), `${folder}/deno`);
+    Deno.chmodSync(`${folder}/deno`, 0o755);
+    const archive = `${folder}.tar.gz`;
+    // The same files give the same bytes, whoever builds and when.
+    const owner = ["--owner=0", "--group=0", "--numeric-owner", "--mode=u=rwX,go=rX"];
+    const same = ["--sort=name", "--mtime=@0", "--format=ustar", ...owner];
+    run("tar", [...same, "-C", folder, "-czf", archive, "app", "deno"]);
+    const payload = Deno.readFileSync(archive);
+    Deno.removeSync(archive);
+    const head = await headFor(payload);
+    const temporary = `${built}.new`;
+    Deno.writeFileSync(temporary, head, { mode: 0o755 });
+    Deno.writeFileSync(temporary, payload, { append: true });
+    Deno.renameSync(temporary, built);
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
+}
+
+async function headFor(payload: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", payload));
+  const hash = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const template = Deno.readTextFileSync(new URL("./self_extract.sh", import.meta.url))
+    .replace("@HASH@", hash);
+  // Padded to the placeholder's length, so that the number does not move what it counts.
+  const skip = String(template.length + 1).padEnd("@SKIP@".length);
+  return new TextEncoder().encode(template.replace("@SKIP@", skip));
+}
+
+/** Starts the built file as a user would for the first time. */
+function selfTest(): void {
+  const home = Deno.makeTempDirSync({ prefix: "psma-home" });
+  try {
+    run(built, ["version"], { HOME: home, PSMA_RUNTIME_DIR: `${home}/runtime` });
+  } finally {
+    Deno.removeSync(home, { recursive: true });
+  }
+}
+
+try {
+  Deno.removeSync(`${root}/dist`, { recursive: true });
+} catch (error) {
+  if (!(error instanceof Deno.errors.NotFound)) throw error;
+}
+bundle();
+if (await denortIsAtHand()) compile();
+else {
+  say("denort is out of reach; packing deno itself into a self-extracting file");
+  await packSelfExtracting();
+}
+selfTest();
+say(`built dist/psma, ${(Deno.statSync(built).size / 1024 ** 2).toFixed(1)} MiB`);
