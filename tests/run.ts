@@ -81,6 +81,7 @@ function record(result: FileResult): void {
   sayLine(failed.length > 0 ? "FAILED" : "ok", path, numbers, took_ms);
   for (const { name } of failed) failures.push(`${path}: ${name}`);
   if (failed.length > 0) say(indent(result.output));
+  else for (const [warning] of result.output.matchAll(/^warning: .*$/gm)) say(indent(warning));
   for (const { reason, setup } of result.missing) {
     const known = skipReasons.get(reason) ?? { files: [], setup };
     known.files.push(path);

@@ -46,12 +46,12 @@ export async function runFile(path: string, options: RunFileOptions): Promise<Fi
     cases.push(...decodeJunit(readIfThere(`${own}/junit.xml`)));
     output = ended.output;
     const explained = cases.some((test) => test.outcome === "failed");
-    if (ended.late) fail(`ended within ${options.limit_ms / 1000} s`);
-    else if (ended.code !== 0 && !explained) fail(`ended with exit code ${ended.code}, not 0`);
+    if (ended.late) fail(`did not end within ${options.limit_ms / 1000} s`);
+    else if (ended.code !== 0 && !explained) fail(`ended with exit code ${ended.code}`);
     const left = describeLeftovers(findLeftovers(dir, mark));
     if (left.length > 0 && options.leftovers && !ended.late) {
       output += `\nleft behind:\n${left.map((line) => `  ${line}\n`).join("")}`;
-      fail("leaves nothing behind");
+      fail("left something behind");
     }
   } finally {
     await cleanUp(dir, mark);

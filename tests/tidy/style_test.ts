@@ -19,7 +19,9 @@ Deno.test("files are short", () => {
     [...lines].filter(([, count]) => count > than).map(([path, count]) => `${path}: ${count}`);
   const warnings = longer(WORTH_A_LOOK_LINES);
   if (warnings.length > 0) {
-    Deno.stderr.writeSync(new TextEncoder().encode(`long files: ${warnings.join(", ")}\n`));
+    Deno.stderr.writeSync(
+      new TextEncoder().encode(`warning: long files: ${warnings.join(", ")}\n`),
+    );
   }
   deepEqual(longer(LINES_MAX), []);
 });
