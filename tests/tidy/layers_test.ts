@@ -11,21 +11,21 @@ import {
   roomOf,
   WORKER_ENTRIES,
 } from "./layers.ts";
-import { productFiles, readImports, root } from "./tree.ts";
+import { expectNone, productFiles, readImports, root } from "./tree.ts";
 
 const imports = await readImports(root, productFiles);
 
 Deno.test("rooms import only what the table allows", () => {
-  deepEqual(imports.map(faultOf).filter((fault) => fault !== undefined), []);
+  expectNone(imports.map(faultOf));
 });
 
 Deno.test("no file imports itself in a circle", () => {
-  deepEqual(cyclesOf(imports).map((cycle) => cycle.join(" → ")), []);
+  expectNone(cyclesOf(imports).map((cycle) => cycle.join(" → ")));
 });
 
 Deno.test("every room of src/ is in the table", () => {
   const rooms = new Set(productFiles.flatMap((path) => roomOf(path) ?? []));
-  deepEqual([...rooms].filter((room) => LAYERS[room] === undefined), []);
+  expectNone([...rooms].filter((room) => LAYERS[room] === undefined));
 });
 
 Deno.test("every file of a room is reached from main.ts, a worker or the room's door", () => {
@@ -37,14 +37,14 @@ Deno.test("every file of a room is reached from main.ts, a worker or the room's 
   const hasDoor = (path: string) => productFiles.includes(`src/${roomOf(path)}/mod.ts`);
   const doors = productFiles.filter((path) => path === `src/${roomOf(path)}/mod.ts`);
   const reached = reachableFrom([...entries, ...doors], imports);
-  deepEqual(productFiles.filter((path) => hasDoor(path) && !reached.has(path)), []);
+  expectNone(productFiles.filter((path) => hasDoor(path) && !reached.has(path)));
 });
 
 Deno.test("only sys/ calls foreign functions", () => {
   const outside = productFiles.filter((path) =>
     roomOf(path) !== "sys" && /\bDeno\.dlopen\b/.test(Deno.readTextFileSync(`${root}/${path}`))
   );
-  deepEqual(outside, []);
+  expectNone(outside);
 });
 
 Deno.test("faultOf() tells the table's rows, doors and packages apart", () => {

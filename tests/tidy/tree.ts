@@ -1,4 +1,5 @@
 /** The checkout as the tidy tests see it: its files, their code without comments, and who imports whom. */
+import { AssertionError } from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { walk } from "../support/suite.ts";
 import { tempDir } from "../support/temp.ts";
@@ -47,6 +48,12 @@ export function takeApart(text: string): Source {
     at = match.index + match[0].length;
   }
   return { code, strings: strings + blank(text.slice(at)) };
+}
+
+/** Fails with every fault on a line of its own; an assertion's own message would cut the list short. */
+export function expectNone(faults: readonly (string | undefined)[]): void {
+  const found = faults.filter((fault) => fault !== undefined);
+  if (found.length > 0) throw new AssertionError({ message: `found:\n  ${found.join("\n  ")}` });
 }
 
 /** Every place where `pattern` (with the g flag) stands, as `path:line: text`. */
