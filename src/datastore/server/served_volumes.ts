@@ -1,0 +1,53 @@
+/** The data plane's half of a store server: each volume open, exported and fenced. */
+import type { DataPlane } from "../../dataplane/mod.ts";
+import type { Extent } from "../store.ts";
+import type { VolumeFolders } from "../volume_folders.ts";
+import type { VolumeRecord } from "../volume_record.ts";
+import type { DigestsBody } from "../wire.ts";
+
+/** The name of the store inside the server's own manifests: there is but one. */
+const STORE = "local";
+
+export class ServedVolumes {
+  constructor(readonly plane: DataPlane) {}
+
+  /**
+   * Opens, fences, then exports: no writer comes in before the epoch is known.
+   * @returns the NBD URI without an epoch, and the size that the data plane has.
+   */
+  async open(
+    record: VolumeRecord,
+    folders: VolumeFolders,
+  ): Promise<{ uri: string; size_bytes: number }> {
+    const { id, size_bytes, epoch } = record;
+    const backend = { type: "file", path: folders.dataPath(id) } as const;
+    const status = await this.plane.command("openVolume", {
+      name: id,
+      directory: folders.planePath(id),
+      max_size_bytes: size_bytes,
+      initial: { store: STORE, store_volume: id, size_bytes, backend },
+    });
+    await this.promote(id, epoch);
+    const { uri } = await this.plane.command("exportNbd", { name: id, description: id });
+    return { uri, size_bytes: status.size_bytes };
+  }
+
+  /** Takes the volume off the list, cuts its sessions and closes it. */
+  async close(id: string): Promise<void> {
+    await this.plane.command("unexportNbd", { name: id });
+    await this.plane.command("closeVolume", { name: id });
+  }
+
+  async grow(id: string, size_bytes: number): Promise<void> {
+    await this.plane.command("setMaxSize", { name: id, max_size_bytes: size_bytes });
+    await this.plane.command("growVolume", { name: id, size_bytes });
+  }
+
+  async promote(id: string, epoch: number): Promise<void> {
+    await this.plane.command("promote", { name: id, epoch });
+  }
+
+  digests(id: string, extents: readonly Extent[]): Promise<DigestsBody> {
+    return this.plane.command("digestExtents", { name: id, extents });
+  }
+}

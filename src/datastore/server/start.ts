@@ -1,0 +1,146 @@
+/**
+ * Starts a store server: directories locked, data plane up, all volumes served again, then HTTP.
+ *
+ * Faults: a data plane that dies takes the server with it (`died` rejects), because volumes that cannot be
+ * read must not look served; a start brings everything back.
+ */
+import {
+  type Clock,
+  type Log,
+  PsmaError,
+  type Rng,
+  systemClock,
+  systemRng,
+} from "../../core/mod.ts";
+import { DataPlane } from "../../dataplane/mod.ts";
+import { type ListenAddress, parseListen } from "../addresses.ts";
+import { readOrMakeToken } from "../token.ts";
+import { VolumeFolders } from "../volume_folders.ts";
+import { createApp } from "./app.ts";
+import { Catalogue } from "./catalogue.ts";
+
+/** A server that was just killed may take a moment to end. */
+const LOCK_WITHIN_MS = 2000;
+const TOKEN_NAME = ".psma-token";
+
+export interface StoreOptions {
+  /** Volumes go to the one with the most free space. */
+  readonly directories: readonly string[];
+  /** HTTP: `127.0.0.1:9320`, or `unix:/path`. Port 0 takes any. */
+  readonly listen: string;
+  /** Bytes: `127.0.0.1:10809`, or `unix:/path`. */
+  readonly nbd: string;
+  /** Default: `.psma-token` in the first directory, made where it is missing. */
+  readonly token_file?: string;
+  /** The limit of what is promised in all; without it sizes are thin and only disks are full. */
+  readonly capacity_bytes?: number;
+  readonly log: Log;
+  readonly clock?: Clock;
+  readonly rng?: Rng;
+}
+
+export interface RunningStore {
+  /** For the configuration of a client: `http://127.0.0.1:9320`, or `unix:/path`. */
+  readonly url: string;
+  /** Where NBD clients connect; each volume's own URI is in its answer. */
+  readonly nbd_address: string;
+  readonly token_file: string;
+  /** Rejects when the data plane dies; never resolves. */
+  readonly died: Promise<never>;
+  /** Lets requests under way end, flushes and closes all volumes, gives the lock back. Idempotent. */
+  stop(): Promise<void>;
+}
+
+/** @throws {PsmaError} config/listen, config/token-file, config/store, state/locked, sys/..., io/... */
+export async function startStore(options: StoreOptions): Promise<RunningStore> {
+  const { directories, log, clock = systemClock, rng = systemRng } = options;
+  const http = parseListen(options.listen), nbd = parseListen(options.nbd);
+  const first = directories[0];
+  if (first === undefined) {
+    throw new PsmaError("config/store", "Cannot serve a store: it has no directory");
+  }
+  await using cleanup = new AsyncDisposableStack();
+  const folders: VolumeFolders[] = [];
+  for (const directory of directories) {
+    const one = new VolumeFolders(await realDirectory(directory), { log, clock, rng });
+    cleanup.use(await one.lock(LOCK_WITHIN_MS));
+    await one.sweep();
+    folders.push(one);
+  }
+  const token_file = options.token_file ?? `${first}/${TOKEN_NAME}`;
+  const token = await readOrMakeToken(token_file, rng);
+  const plane = await DataPlane.start({ log });
+  cleanup.defer(() => plane.stop().catch(() => {}));
+  let dead: string | undefined;
+  plane.died.catch((error: PsmaError) => dead = error.message);
+  const { address } = await plane.command("serveNbd", { listen: nbd, fenced: true });
+  const { capacity_bytes } = options;
+  const catalogue = await Catalogue.open({ folders, plane, capacity_bytes, log, clock, rng });
+  const app = createApp({ catalogue, token, notReady: () => dead, log });
+  const server = await listen(http, app.fetch);
+  cleanup.defer(() => server.shutdown());
+  const running = cleanup.move();
+  const url = urlOf(server.addr);
+  log.info("store ready", { url, nbd: address, volumes: (await catalogue.list()).length });
+  return {
+    url,
+    nbd_address: address,
+    token_file,
+    died: plane.died,
+    stop: () => running.disposeAsync(),
+  };
+}
+
+type Handler = (request: Request) => Response | Promise<Response>;
+
+async function listen(
+  address: ListenAddress,
+  handler: Handler,
+): Promise<Deno.HttpServer<Deno.Addr>> {
+  try {
+    if ("path" in address) {
+      await removeStaleSocket(address.path);
+      const server = Deno.serve({ path: address.path, onListen: () => {} }, handler);
+      await Deno.chmod(address.path, 0o600);
+      return server;
+    }
+    const { host: hostname, port } = address;
+    return Deno.serve({ hostname, port, onListen: () => {} }, handler);
+  } catch (cause) {
+    const where = "path" in address ? address.path : `${address.host}:${address.port}`;
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new PsmaError("config/listen", `Cannot listen on ${where}: ${reason}`, { cause });
+  }
+}
+
+/** A killed server leaves its socket's name behind; one that answers is someone's. */
+async function removeStaleSocket(path: string) {
+  try {
+    if (!(await Deno.lstat(path)).isSocket) return;
+    (await Deno.connect({ transport: "unix", path })).close();
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return;
+    if (!(error instanceof Deno.errors.ConnectionRefused)) throw error;
+    await Deno.remove(path);
+    return;
+  }
+  throw new Deno.errors.AddrInUse("another process answers there");
+}
+
+function urlOf(address: Deno.Addr): string {
+  if (address.transport === "unix") return `unix:${address.path}`;
+  if (address.transport !== "tcp") throw new PsmaError("config/listen", "Cannot name the address");
+  const { hostname, port } = address;
+  return `http://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+}
+
+/** Absolute, and the same for all names of one directory: manifests keep it. */
+async function realDirectory(path: string): Promise<string> {
+  try {
+    await Deno.mkdir(path, { recursive: true, mode: 0o700 });
+    return await Deno.realPath(path);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new PsmaError("config/store", `Cannot serve ${path}: ${reason}`, { cause });
+  }
+}
