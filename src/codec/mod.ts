@@ -1,5 +1,8 @@
 /** Bytes to records and back, pure: one protocol a file. */
 export * from "./counters.ts";
+export * from "./diskstats.ts";
 export * from "./manifest.ts";
+export * from "./nbd.ts";
 export * from "./uring.ts";
 export * from "./change_map.ts";
+export * from "./fuse.ts";

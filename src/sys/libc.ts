@@ -27,6 +27,7 @@ const QUICK = {
   setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
   bind: { parameters: ["i32", "buffer", "u32"], result: "i32" },
   listen: { parameters: ["i32", "i32"], result: "i32" },
+  connect: { parameters: ["i32", "buffer", "u32"], result: "i32" },
   getsockname: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
   shutdown: { parameters: ["i32", "i32"], result: "i32" },
   eventfd: { parameters: ["u32", "i32"], result: "i32" },
@@ -39,9 +40,12 @@ const QUICK = {
     result: "i32",
   },
   fstat: { parameters: ["i32", "buffer"], result: "i32" },
+  mount: { parameters: ["buffer", "buffer", "buffer", "u64", "buffer"], result: "i32" },
+  umount2: { parameters: ["buffer", "i32"], result: "i32" },
+  statfs: { parameters: ["buffer", "buffer"], result: "i32" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** May sleep: run off the calling thread. Errno is read by `errnoOf` on the thread that ran them. */
+/** May sleep: run off the calling thread, and on it only to learn why one failed (`attempt.ts`). */
 const SLOW = {
   mount: {
     parameters: ["buffer", "buffer", "buffer", "u64", "buffer"],

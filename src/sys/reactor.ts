@@ -33,6 +33,8 @@ interface Waiter {
 export class Reactor {
   /** Called after every batch of completions, before the ring is submitted. Hot path. */
   readonly afterBatch: (() => void)[] = [];
+  /** Set by who has work for a hook: hooks then run (again) before the thread sleeps. Hot path. */
+  hooksWanted = false;
   readonly #waiters: Waiter[] = [];
   readonly #freeWaiters: number[] = [];
   readonly #kind: number;
@@ -53,17 +55,25 @@ export class Reactor {
         this.#settled = false;
         this.#grace = GRACE_ROUNDS;
         for (let turn = 0; turn < TURNS; turn++) await null;
-        for (const hook of this.afterBatch) hook();
+        this.#runHooks();
         if (!this.#running) break;
       } else if (this.#grace > 0) {
         this.#grace--;
         for (let turn = 0; turn < TURNS; turn++) await null;
-        for (const hook of this.afterBatch) hook();
+        this.#runHooks();
       }
       this.ring.submit(this.#settled ? 0 : 1, this.#grace > 0 ? GRACE_MS : 0);
       this.ring.reap();
-      for (const hook of this.afterBatch) hook();
+      this.#runHooks();
     }
+  }
+
+  /** A hook may complete requests that an earlier hook has to answer: nobody may sleep on those. */
+  #runHooks() {
+    do {
+      this.hooksWanted = false;
+      for (const hook of this.afterBatch) hook();
+    } while (this.hooksWanted);
   }
 
   stop(): void {

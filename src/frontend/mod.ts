@@ -1,0 +1,3 @@
+/** How applications reach a volume. */
+export * from "./nbd_exports.ts";
+export * from "./nbd_server.ts";

@@ -1,0 +1,421 @@
+/**
+ * The NBD server: listens, keeps the table of sessions, and flushes their replies once per batch.
+ *
+ * Bounds: MAX_SESSIONS connections, HANDSHAKE_S seconds to negotiate, the shared slots for requests.
+ * Faults: running out of descriptors pauses accepting for a tick; a listener that fails otherwise is
+ * reported and tried again at the next tick. Exports come and go while sessions of others run.
+ */
+import { assert, PsmaError } from "../core/mod.ts";
+import {
+  addressText,
+  allocateMemory,
+  closeFile,
+  listenSocket,
+  type Memory,
+  noticeDeadPeer,
+  type Reactor,
+  type Ring,
+  setNoDelay,
+  shutdownSocket,
+  type SocketAddress,
+} from "../sys/mod.ts";
+import type { Requests } from "../volume/mod.ts";
+import { type NbdExport, NbdExports, type ServedVolume } from "./nbd_exports.ts";
+import { NbdNegotiation } from "./nbd_negotiation.ts";
+import { NbdSession, type NbdSessionHost, PHASE } from "./nbd_session.ts";
+
+const MAX_SESSIONS = 256;
+const HANDSHAKE_S = 10;
+/** A client that vanished without a word is given up after this long. */
+const DEAD_PEER_MS = 60_000;
+const DESCRIPTION_BYTES_MAX = 4096;
+
+/** Something for the event log. */
+export interface NbdServerEvent {
+  readonly type: string;
+  readonly severity: "info" | "warning" | "error";
+  readonly volume?: string;
+  readonly message: string;
+}
+
+export interface NbdServerOptions {
+  readonly reactor: Reactor;
+  readonly requests: Requests;
+  /** Writers must name an epoch, and a newer one cuts the older: a data store's way. */
+  readonly fenced: boolean;
+  readonly onEvent?: (event: NbdServerEvent) => void;
+}
+
+export interface NbdExportOptions {
+  readonly name: string;
+  readonly description: string;
+  readonly volume: ServedVolume;
+  readonly readOnly?: boolean;
+  /** Where a fenced export's epoch stands already. */
+  readonly epoch?: number;
+}
+
+interface Listener {
+  fd: number;
+  readonly address: SocketAddress;
+  readonly unix: boolean;
+  accepting: boolean;
+}
+
+export class NbdServer implements NbdSessionHost {
+  readonly ring: Ring;
+  readonly requests: Requests;
+  readonly owner: number;
+  readonly arena: DataView;
+  readonly kinds: NbdSessionHost["kinds"];
+  readonly #reactor: Reactor;
+  readonly #onEvent: (event: NbdServerEvent) => void;
+  readonly #exports: NbdExports;
+  readonly #negotiation: NbdNegotiation;
+  readonly #listeners: Listener[] = [];
+  readonly #sessions: NbdSession[] = [];
+  readonly #free: number[] = [];
+  /** Records in use, and those of them that are connected: a cut one may still wait for its volume. */
+  #open = 0;
+  #connected = 0;
+  #transmitting = 0;
+  #full = false;
+  #replying: NbdSession[] = [];
+  #flushing: NbdSession[] = [];
+  #stalled: NbdSession[] = [];
+  #resuming: NbdSession[] = [];
+  #resumeWanted = false;
+  readonly #acceptKind: number;
+  readonly #listenerCancelKind: number;
+  readonly #tickKind: number;
+  readonly #tick: Memory;
+  #ticking = false;
+  #closing = false;
+  #closeWaiters: (() => void)[] = [];
+  readonly #afterBatch = () => this.#flush();
+  readonly #onFree = () => this.unstall();
+
+  constructor(options: NbdServerOptions) {
+    const { reactor, requests } = options;
+    this.#reactor = reactor;
+    this.ring = reactor.ring;
+    this.requests = requests;
+    this.#onEvent = options.onEvent ?? (() => {});
+    this.arena = new DataView(requests.arena.bytes.buffer, requests.arena.bytes.byteOffset);
+    this.owner = requests.registerOwner((slot) =>
+      this.#session(requests.session[slot] as number).onCompleted(slot)
+    );
+    const ring = this.ring;
+    this.kinds = {
+      receive: ring.register((index, result) => this.#session(index).onReceived(result)),
+      payload: ring.register((index, result) => this.#session(index).onPayload(result)),
+      send: ring.register((index, result) => this.#session(index).onSendCompleted(result)),
+      cancel: ring.register((index) => this.#session(index).onCancelCompleted()),
+    };
+    this.#acceptKind = ring.register((index, result) => this.#onAccepted(index, result));
+    this.#listenerCancelKind = ring.register(() => {});
+    this.#tickKind = ring.register(() => this.#onTick());
+    this.#tick = allocateMemory(4096);
+    new BigInt64Array(this.#tick.bytes.buffer, 0, 2)[0] = 1n;
+    this.#exports = new NbdExports(options.fenced);
+    this.#negotiation = new NbdNegotiation(this.#exports, requests.maxIo, {
+      refused: (message) => this.#say("nbd.refused", "warning", message),
+      entered: () => this.#transmitting++,
+    });
+    reactor.afterBatch.push(this.#afterBatch);
+    requests.onFree.push(this.#onFree);
+  }
+
+  /** Sessions that are connected. */
+  get connected(): number {
+    return this.#connected;
+  }
+
+  /** Slots that one session may hold: three quarters, shared among those that send requests. */
+  get fairShare(): number {
+    const share = Math.floor(this.requests.count * 3 / 4 / Math.max(1, this.#transmitting));
+    return Math.max(4, share);
+  }
+
+  /**
+   * Listens on a Unix socket or TCP. May be called more than once.
+   * @returns where: `unix:/path` or `host:port`. @throws {PsmaError} state/address-in-use, sys/...
+   */
+  listen(address: SocketAddress): string {
+    const listening = listenSocket(address);
+    const unix = "path" in address;
+    const listener = { fd: listening.fd, address: listening.address, unix, accepting: false };
+    this.#listeners.push(listener);
+    this.#accept(this.#listeners.length - 1);
+    this.#reactor.wake();
+    return addressText(listening.address);
+  }
+
+  /** The URI of an export, on the address that was listened on first. */
+  uri(name: string): string {
+    const address = this.#listeners[0]?.address;
+    if (!address) {
+      throw new PsmaError("state/not-listening", `Cannot name ${name}: nothing listens`);
+    }
+    const path = encodeURIComponent(name);
+    return "path" in address
+      ? `nbd+unix:///${path}?socket=${encodeURIComponent(address.path).replaceAll("%2F", "/")}`
+      : `nbd://${addressText(address)}/${path}`;
+  }
+
+  /** @throws {PsmaError} state/export-exists, usage/description */
+  addExport(options: NbdExportOptions): void {
+    const { name, description, volume } = options;
+    if (this.#exports.get(name)) {
+      throw new PsmaError("state/export-exists", `Cannot export ${name}: it is exported already`);
+    }
+    if (new TextEncoder().encode(description).length > DESCRIPTION_BYTES_MAX) {
+      throw new PsmaError(
+        "usage/description",
+        `Cannot export ${name}: its description is too long`,
+      );
+    }
+    this.#exports.set({
+      name,
+      description,
+      volume,
+      readOnly: options.readOnly ?? false,
+      epoch: options.epoch ?? 0,
+      sessions: new Set(),
+      draining: new Set(),
+      drainWaiters: [],
+    });
+  }
+
+  /** Takes an export off, cuts its sessions, and waits for their requests. Nothing when it is not there. */
+  async removeExport(name: string): Promise<void> {
+    const entry = this.#exports.get(name);
+    if (!entry) return;
+    this.#exports.delete(name);
+    for (const session of [...entry.sessions]) session.cut("its export was removed");
+    await this.#drain(entry);
+  }
+
+  /**
+   * Raises the fencing epoch: writers below it are cut, and their requests have ended when this resolves.
+   * @throws {PsmaError} not-found/export, fenced/epoch when the epoch is higher already.
+   */
+  async promote(name: string, epoch: number): Promise<void> {
+    const entry = this.#exports.get(name);
+    if (!entry) throw new PsmaError("not-found/export", `Cannot promote ${name}: no such export`);
+    if (epoch < entry.epoch) {
+      throw new PsmaError(
+        "fenced/epoch",
+        `Cannot promote ${name} to epoch ${epoch}: its epoch is ${entry.epoch}`,
+      );
+    }
+    entry.epoch = epoch;
+    for (const session of [...entry.sessions]) {
+      if (session.epoch !== undefined && session.epoch < epoch) {
+        session.cut(`epoch ${epoch} fenced it`);
+      }
+    }
+    await this.#drain(entry);
+  }
+
+  async #drain(entry: NbdExport): Promise<void> {
+    while (entry.draining.size > 0) {
+      const { promise, resolve } = this.#reactor.deferred<void>();
+      entry.drainWaiters.push(() => resolve());
+      await promise;
+    }
+  }
+
+  /** Stops listening, cuts all sessions, and waits until the volumes and the kernel are done with them. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    for (const listener of this.#listeners) this.#stopListening(listener);
+    for (const session of this.#sessions) session.cut(undefined);
+    while (this.#open > 0 || this.#listeners.some((listener) => listener.fd >= 0)) {
+      const { promise, resolve } = this.#reactor.deferred<void>();
+      this.#closeWaiters.push(() => resolve());
+      await promise;
+    }
+    remove(this.#reactor.afterBatch, this.#afterBatch);
+    remove(this.requests.onFree, this.#onFree);
+  }
+
+  #stopListening(listener: Listener) {
+    if (listener.fd < 0) return;
+    shutdownSocket(listener.fd);
+    if (listener.accepting) this.ring.cancelFd(listener.fd, this.#listenerCancelKind, 0);
+    else this.#closeListener(listener);
+    this.#reactor.wake();
+  }
+
+  #closeListener(listener: Listener) {
+    closeFile(listener.fd);
+    listener.fd = -1;
+    if ("path" in listener.address) {
+      try {
+        Deno.removeSync(listener.address.path);
+      } catch (error) {
+        // Somebody removed it before us: what we wanted.
+        if (!(error instanceof Deno.errors.NotFound)) throw error;
+      }
+    }
+    this.#progressClose();
+  }
+
+  #progressClose() {
+    if (!this.#closing) return;
+    const waiters = this.#closeWaiters;
+    this.#closeWaiters = [];
+    for (const resume of waiters) resume();
+  }
+
+  #accept(index: number) {
+    const listener = this.#listeners[index] as Listener;
+    if (listener.accepting || listener.fd < 0 || this.#closing) return;
+    listener.accepting = true;
+    this.ring.accept(listener.fd, this.#acceptKind, index);
+  }
+
+  #onAccepted(index: number, result: number) {
+    const listener = this.#listeners[index] as Listener;
+    listener.accepting = false;
+    if (this.#closing) {
+      if (result >= 0) closeFile(result);
+      return this.#closeListener(listener);
+    }
+    if (result < 0) {
+      this.#say("nbd.accept", "warning", `cannot accept a connection: errno ${-result}`);
+      return this.#startTicking();
+    }
+    this.#welcome(result, listener.unix);
+    this.#accept(index);
+  }
+
+  #welcome(fd: number, unix: boolean) {
+    // Cut sessions whose requests still run keep their record, and at least one slot each.
+    if (this.#connected >= MAX_SESSIONS) {
+      closeFile(fd);
+      if (!this.#full) this.#say("nbd.full", "warning", `${MAX_SESSIONS} sessions are connected`);
+      this.#full = true;
+      return;
+    }
+    this.#full = false;
+    if (!unix) {
+      setNoDelay(fd);
+      noticeDeadPeer(fd, DEAD_PEER_MS);
+    }
+    const index = this.#free.pop() ?? this.#sessions.length;
+    const session = this.#sessions[index] ??= new NbdSession(this, index);
+    this.#open++;
+    this.#connected++;
+    session.open(fd, HANDSHAKE_S);
+    this.#negotiation.begin(session);
+    session.receive();
+    this.#startTicking();
+  }
+
+  #startTicking() {
+    if (this.#ticking) return;
+    this.#ticking = true;
+    this.ring.timeout(this.#tick.address, this.#tickKind, 0);
+  }
+
+  /** Once a second while somebody negotiates or a listener rests. */
+  #onTick() {
+    this.#ticking = false;
+    if (this.#closing) return;
+    let negotiating = false;
+    for (const session of this.#sessions) {
+      if (!session.alive || session.phase >= PHASE.transmission) continue;
+      negotiating = true;
+      if (--session.ticksLeft <= 0) session.cut("its negotiation took too long");
+    }
+    this.#listeners.forEach((_, index) => this.#accept(index));
+    if (negotiating) this.#startTicking();
+  }
+
+  replyWaits(session: NbdSession): void {
+    this.#reactor.hooksWanted = true;
+    if (session.replying) return;
+    session.replying = true;
+    this.#replying.push(session);
+  }
+
+  stall(session: NbdSession): void {
+    if (session.stalled) return;
+    session.stalled = true;
+    this.#stalled.push(session);
+  }
+
+  unstall(): void {
+    this.#resumeWanted = true;
+    this.#reactor.hooksWanted = true;
+  }
+
+  /** After a batch: stalled sessions go on, oldest first, then all replies leave. */
+  #flush() {
+    if (this.#resumeWanted) {
+      this.#resumeWanted = false;
+      const resuming = this.#stalled;
+      this.#stalled = this.#resuming;
+      this.#resuming = resuming;
+      for (let i = 0; i < resuming.length; i++) {
+        const session = resuming[i] as NbdSession;
+        session.stalled = false;
+        if (session.alive) session.parse();
+      }
+      resuming.length = 0;
+    }
+    if (this.#replying.length === 0) return;
+    const flushing = this.#replying;
+    this.#replying = this.#flushing;
+    this.#flushing = flushing;
+    for (let i = 0; i < flushing.length; i++) {
+      const session = flushing[i] as NbdSession;
+      session.replying = false;
+      if (session.alive) session.sender.flush();
+    }
+    flushing.length = 0;
+  }
+
+  negotiate(session: NbdSession): void {
+    this.#negotiation.read(session);
+  }
+
+  negotiationSent(session: NbdSession): void {
+    this.#negotiation.sent(session);
+  }
+
+  onCut(session: NbdSession, reason: string | undefined): void {
+    this.#connected--;
+    this.#exports.leave(session);
+    if (reason === undefined) return;
+    this.#say("nbd.cut", "warning", `cut a session: ${reason}`, session.export?.name);
+  }
+
+  onDrained(session: NbdSession): void {
+    this.#exports.drained(session);
+  }
+
+  onClosed(session: NbdSession): void {
+    this.#open--;
+    if (session.transmitted) this.#transmitting--;
+    session.export = undefined;
+    this.#free.push(session.index);
+    this.#progressClose();
+  }
+
+  #session(index: number): NbdSession {
+    return this.#sessions[index] as NbdSession;
+  }
+
+  #say(type: string, severity: NbdServerEvent["severity"], message: string, volume?: string) {
+    this.#onEvent({ type, severity, message, ...(volume === undefined ? {} : { volume }) });
+  }
+}
+
+function remove<T>(list: T[], item: T): void {
+  const at = list.indexOf(item);
+  assert(at >= 0, "hook is not registered");
+  list.splice(at, 1);
+}
