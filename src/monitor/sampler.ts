@@ -1,0 +1,208 @@
+/**
+ * The sampler: one look at every volume's counters, device and file system, as samples for the forecaster
+ * and as the values that are shown.
+ *
+ * Faults: a file system that does not answer is asked once and not again until it does, so questions never
+ * pile up; what was last known stays in view and is not sampled again. A device that is not there has no rates.
+ */
+import type { Clock } from "../core/mod.ts";
+import { decodeDiskstats, type DiskStats } from "../codec/mod.ts";
+import { type CounterPage, readCounterPage } from "./counter_page.ts";
+import { decodePressure, type Pressure } from "./pressure.ts";
+import { compareReadings, type Oddity, type Reading } from "./rates.ts";
+
+/** Names as the forecaster knows them. */
+export type SampledMetric =
+  | "used_bytes"
+  | "allocated_bytes"
+  | "inodes_used"
+  | "write_bytes_per_s"
+  | "read_bytes_per_s"
+  | "write_iops"
+  | "read_iops"
+  | "flush_iops"
+  | "changed_bytes_per_s";
+
+export interface VolumeSample {
+  readonly volume: string;
+  readonly metric: SampledMetric;
+  readonly at_ms: number;
+  readonly value: number;
+}
+
+export interface FilesystemUse {
+  readonly size_bytes: number;
+  readonly used_bytes: number;
+  readonly inodes_total: number;
+  readonly inodes_used: number;
+}
+
+/** What there is to look at of one volume. */
+export interface Watched {
+  readonly volume: string;
+  /** The data plane's counter page; undefined while the volume is not open. */
+  readonly page: Float64Array | undefined;
+  /** Where its file system is mounted; null for a raw volume. */
+  readonly mount: string | null;
+  /** Name in /proc/diskstats: `loop3`. */
+  readonly device: string | null;
+}
+
+/** One look at one volume. */
+export interface Observation {
+  readonly volume: string;
+  readonly at_ms: number;
+  readonly counters: CounterPage | null;
+  /** Null for a raw volume, and until the file system has answered once. */
+  readonly filesystem: FilesystemUse | null;
+  readonly disk: DiskStats | null;
+  readonly used_bytes: number;
+  readonly used_source: "filesystem" | "allocated";
+  readonly oddities: readonly Oddity[];
+  /** For the forecaster. */
+  readonly samples: readonly VolumeSample[];
+}
+
+export interface SamplerOptions {
+  readonly clock: Clock;
+  readonly interval_ms: number;
+  /** Asks the kernel about a mounted file system. */
+  readonly statFilesystem: (mount: string) => Promise<FilesystemUse>;
+  /** @returns undefined where there is no such file. Default: reads the file. */
+  readonly readText?: (path: string) => string | undefined;
+}
+
+/** How long one look waits for a file system; a busy one answers in the background. */
+const STATFS_WITHIN_MS = 2_000;
+
+export class Sampler {
+  /** Of the whole machine; undefined on kernels without it. */
+  pressure: Pressure | undefined;
+  readonly #options: SamplerOptions;
+  readonly #readText: (path: string) => string | undefined;
+  readonly #before = new Map<string, Reading>();
+  readonly #filesystems = new Map<string, FilesystemUse>();
+  readonly #asking = new Map<string, Promise<boolean>>();
+
+  constructor(options: SamplerOptions) {
+    this.#options = options;
+    this.#readText = options.readText ?? readText;
+  }
+
+  /** Looks at all volumes once. @returns one observation for each that is open, in order. */
+  async observe(watched: readonly Watched[]): Promise<Observation[]> {
+    const disks = new Map(
+      decodeDiskstats(this.#readText("/proc/diskstats") ?? "").map((one) => [one.device, one]),
+    );
+    this.pressure = decodePressure(this.#readText("/proc/pressure/io") ?? "");
+    const answered = await Promise.all(
+      watched.map(({ mount }) => mount === null ? false : this.#askFilesystem(mount)),
+    );
+    this.#forgetAllBut(watched);
+    return watched.flatMap((one, index) => {
+      const disk = one.device === null ? undefined : disks.get(one.device);
+      return this.#observe(one, disk ?? null, answered[index] ?? false) ?? [];
+    });
+  }
+
+  #observe(
+    { volume, page, mount }: Watched,
+    disk: DiskStats | null,
+    fresh: boolean,
+  ): Observation | undefined {
+    if (page === undefined) return undefined;
+    const { clock, interval_ms } = this.#options;
+    const counters = readCounterPage(page);
+    const reading: Reading = {
+      at_ms: clock.nowMs(),
+      monotonic_ms: clock.monotonicMs(),
+      counters: risingOf(counters),
+    };
+    const { rates, oddities } = compareReadings(this.#before.get(volume), reading, { interval_ms });
+    this.#before.set(volume, reading);
+    const filesystem = mount === null ? null : this.#filesystems.get(mount) ?? null;
+    const levels: [SampledMetric, number | undefined][] = [
+      ["allocated_bytes", counters.allocated_bytes],
+      ["used_bytes", mount === null ? counters.allocated_bytes : filesystem?.used_bytes],
+      ["inodes_used", filesystem?.inodes_used],
+    ];
+    const known = levels.filter(([metric]) =>
+      mount === null || fresh || metric === "allocated_bytes"
+    );
+    return {
+      volume,
+      at_ms: reading.at_ms,
+      counters,
+      filesystem,
+      disk,
+      used_bytes: mount === null ? counters.allocated_bytes : filesystem?.used_bytes ?? 0,
+      used_source: mount === null ? "allocated" : "filesystem",
+      oddities,
+      samples: [...known, ...ratesOf(rates)].flatMap(([metric, value]) =>
+        value === undefined ? [] : [{ volume, metric, at_ms: reading.at_ms, value }]
+      ),
+    };
+  }
+
+  /** @returns whether an answer came in time for this look. */
+  async #askFilesystem(mount: string): Promise<boolean> {
+    if (this.#asking.has(mount)) return false;
+    const asking = this.#options.statFilesystem(mount).then(
+      (use) => {
+        this.#filesystems.set(mount, use);
+        return true;
+      },
+      () => {
+        this.#filesystems.delete(mount);
+        return false;
+      },
+    ).finally(() => this.#asking.delete(mount));
+    this.#asking.set(mount, asking);
+    const inTime = new AbortController();
+    const late = this.#options.clock.sleep(STATFS_WITHIN_MS, inTime.signal)
+      .then(() => false, () => false);
+    try {
+      return await Promise.race([asking, late]);
+    } finally {
+      inTime.abort();
+    }
+  }
+
+  #forgetAllBut(watched: readonly Watched[]) {
+    const volumes = new Set(watched.map(({ volume }) => volume));
+    const mounts = new Set(watched.map(({ mount }) => mount));
+    for (const volume of this.#before.keys()) {
+      if (!volumes.has(volume)) this.#before.delete(volume);
+    }
+    for (const mount of this.#filesystems.keys()) {
+      if (!mounts.has(mount)) this.#filesystems.delete(mount);
+    }
+  }
+}
+
+function risingOf(counters: CounterPage): Record<string, number> {
+  const { reads, writes, flushes, read_bytes, write_bytes, changed_bytes } = counters;
+  return { reads, writes, flushes, read_bytes, write_bytes, changed_bytes };
+}
+
+function ratesOf(
+  rates: Readonly<Record<string, number>> | undefined,
+): [SampledMetric, number | undefined][] {
+  if (rates === undefined) return [];
+  return [
+    ["write_bytes_per_s", rates["write_bytes"]],
+    ["read_bytes_per_s", rates["read_bytes"]],
+    ["write_iops", rates["writes"]],
+    ["read_iops", rates["reads"]],
+    ["flush_iops", rates["flushes"]],
+    ["changed_bytes_per_s", rates["changed_bytes"]],
+  ];
+}
+
+function readText(path: string): string | undefined {
+  try {
+    return Deno.readTextFileSync(path);
+  } catch {
+    return undefined; // An older kernel, or a container without it: the sampler does without.
+  }
+}

@@ -1,0 +1,117 @@
+/** The sampler: what is seen of a volume, and what happens when a file system or a device is away. */
+import { deepEqual, equal } from "node:assert/strict";
+import { COUNTER, COUNTER_PAGE_BYTES } from "../../../src/codec/mod.ts";
+import type { Clock } from "../../../src/core/mod.ts";
+import { type FilesystemUse, Sampler } from "../../../src/monitor/sampler.ts";
+
+/** A clock that the test moves; whoever sleeps is woken when the time has come. */
+function handClock() {
+  let ms = 0;
+  const sleepers: { until: number; wake: () => void }[] = [];
+  const clock: Clock = {
+    nowMs: () => 1e12 + ms,
+    monotonicMs: () => ms,
+    sleep: (delay, signal) =>
+      new Promise((resolve, reject) => {
+        sleepers.push({ until: ms + delay, wake: resolve });
+        signal?.addEventListener("abort", () => reject(signal.reason), { once: true });
+      }),
+  };
+  const advance = (by: number) => {
+    ms += by;
+    for (const { until, wake } of sleepers) if (until <= ms) wake();
+  };
+  return { clock, advance };
+}
+
+const USE: FilesystemUse = {
+  size_bytes: 1000,
+  used_bytes: 400,
+  inodes_total: 100,
+  inodes_used: 7,
+};
+
+function page(values: Partial<Record<keyof typeof COUNTER, number>>): Float64Array {
+  const page = new Float64Array(COUNTER_PAGE_BYTES / 8);
+  for (const [name, value] of Object.entries(values)) {
+    page[COUNTER[name as keyof typeof COUNTER]] = value;
+  }
+  return page;
+}
+
+Deno.test("observe() samples a raw volume by what it has allocated, and rates from the second look on", async () => {
+  const { clock, advance } = handClock();
+  const sampler = new Sampler({
+    clock,
+    interval_ms: 1000,
+    statFilesystem: () => Promise.reject(new Error("asked")),
+    readText: () => undefined,
+  });
+  const counters = page({ allocatedBytes: 4096, writes: 10, writeBytes: 40960 });
+  const watched = [{ volume: "raw", page: counters, mount: null, device: null }];
+  const [first] = await sampler.observe(watched);
+  equal(first?.used_bytes, 4096);
+  equal(first?.used_source, "allocated");
+  deepEqual(first?.samples.map(({ metric }) => metric), ["allocated_bytes", "used_bytes"]);
+
+  advance(1000);
+  counters[COUNTER.writes] = 110;
+  counters[COUNTER.writeBytes] = 40960 + 4096 * 100;
+  const [second] = await sampler.observe(watched);
+  const values = Object.fromEntries(second?.samples.map((one) => [one.metric, one.value]) ?? []);
+  equal(values["write_iops"], 100);
+  equal(values["write_bytes_per_s"], 409600);
+  equal(values["read_iops"], 0);
+  equal(second?.samples[0]?.at_ms, 1e12 + 1000);
+  equal(sampler.pressure, undefined);
+});
+
+Deno.test("observe() takes use and inodes from the file system, and the device's line", async () => {
+  const { clock } = handClock();
+  const sampler = new Sampler({
+    clock,
+    interval_ms: 1000,
+    statFilesystem: (mount) => Promise.resolve({ ...USE, used_bytes: mount.length }),
+    readText: (path) =>
+      path === "/proc/diskstats" ? "7 3 loop3 1 2 3 4 5 6 7 8 9 10 11\n" : undefined,
+  });
+  const [seen] = await sampler.observe([
+    { volume: "data", page: page({ allocatedBytes: 1 }), mount: "/srv/data", device: "loop3" },
+    { volume: "closed", page: undefined, mount: null, device: null },
+  ]);
+  equal(seen?.used_bytes, 9);
+  equal(seen?.used_source, "filesystem");
+  equal(seen?.disk?.writes, 5);
+  deepEqual(seen?.samples.map(({ metric }) => metric), [
+    "allocated_bytes",
+    "used_bytes",
+    "inodes_used",
+  ]);
+});
+
+Deno.test("observe() does not wait for, ask twice or sample a file system that does not answer", async () => {
+  const { clock, advance } = handClock();
+  const answers: ((use: FilesystemUse) => void)[] = [];
+  const sampler = new Sampler({
+    clock,
+    interval_ms: 1000,
+    statFilesystem: () => new Promise((resolve) => answers.push(resolve)),
+    readText: () => undefined,
+  });
+  const watched = [{ volume: "data", page: page({}), mount: "/srv/data", device: null }];
+  const look = async () => {
+    const looking = sampler.observe(watched);
+    advance(2000);
+    return (await looking)[0];
+  };
+  const hung = await look();
+  equal(hung?.filesystem, null);
+  equal(hung?.samples.some(({ metric }) => metric === "used_bytes"), false);
+  await look();
+  equal(answers.length, 1);
+
+  answers[0]?.(USE);
+  const [seen] = await sampler.observe(watched);
+  deepEqual(seen?.filesystem, USE);
+  equal(seen?.used_bytes, 400);
+});
