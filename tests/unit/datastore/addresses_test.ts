@@ -1,0 +1,24 @@
+import assert from "node:assert/strict";
+import { parseListen } from "../../../src/datastore/addresses.ts";
+
+Deno.test("parseListen() reads loopback addresses and Unix sockets", () => {
+  assert.deepEqual(parseListen("127.0.0.1:9320"), { host: "127.0.0.1", port: 9320 });
+  assert.deepEqual(parseListen("[::1]:0"), { host: "::1", port: 0 });
+  assert.deepEqual(parseListen("localhost:80"), { host: "localhost", port: 80 });
+  assert.deepEqual(parseListen("unix:/run/store.sock"), { path: "/run/store.sock" });
+});
+
+Deno.test("parseListen() refuses what others on the network could reach", () => {
+  for (const text of ["0.0.0.0:9320", "[::]:9320", "192.168.1.5:9320", "store.example:9320"]) {
+    assert.throws(() => parseListen(text), { code: "config/listen", message: /without TLS/ });
+  }
+});
+
+Deno.test("parseListen() refuses what is no address", () => {
+  for (
+    const text of ["", "9320", "127.0.0.1", "127.0.0.1:", "127.0.0.1:70000", "unix:store.sock"]
+  ) {
+    assert.throws(() => parseListen(text), { code: "config/listen" }, text);
+  }
+  assert.throws(() => parseListen("127.0.0.1.example:1"), { message: /without TLS/ });
+});
