@@ -39,7 +39,7 @@ export interface Backend {
   readonly connected: boolean;
   /** Called when the transport was lost: what was written and not flushed may be gone on the other side. */
   onLost: (() => void) | undefined;
-  /** Waits for nothing: operations still in flight fail or are dropped by the owner first. */
+  /** Waits for operations in flight; nothing may be submitted any more. */
   close(): Promise<void>;
 }
 

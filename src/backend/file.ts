@@ -49,6 +49,7 @@ export class FileBackend implements Backend {
   readonly #operations: Operations;
   readonly #zeros: Memory;
   #sizeBytes: number;
+  #inFlight = 0;
   #canPunch = true;
   #canZero = true;
 
@@ -68,6 +69,11 @@ export class FileBackend implements Backend {
   }
 
   submit(op: number): void {
+    this.#inFlight++;
+    this.#start(op);
+  }
+
+  #start(op: number) {
     const operations = this.#operations, ring = this.#reactor.ring;
     operations.scratch[op] = PHASE.first;
     const at = operations.at[op] as number, length = operations.length[op] as number;
@@ -132,21 +138,21 @@ export class FileBackend implements Backend {
       const done = (operations.progress[op] as number) + result;
       operations.progress[op] = done;
       if (result === 0 && done < (operations.length[op] as number)) {
-        operations.complete(op, EIO);
+        this.#done(op, EIO);
       } else if (done < (operations.length[op] as number)) {
         if (phase === PHASE.writingZeros) this.#writeZeros(op);
         else this.#transfer(op);
       } else if (phase === PHASE.writingZeros) this.#sync(op);
-      else operations.complete(op, 0);
+      else this.#done(op, 0);
     } else if (phase === PHASE.first && code !== OPERATION.flush) this.#sync(op);
-    else operations.complete(op, 0);
+    else this.#done(op, 0);
   }
 
   /** After a punch or zeroing: FUA asks for durability, which those calls have no flag for. */
   #sync(op: number) {
     const operations = this.#operations;
     if (((operations.flags[op] as number) & OPERATION_FLAG.fua) === 0) {
-      return operations.complete(op, 0);
+      return this.#done(op, 0);
     }
     operations.scratch[op] = PHASE.syncing;
     this.#reactor.ring.fsync(this.#fd, FSYNC_DATASYNC, this.#kind, op);
@@ -159,7 +165,7 @@ export class FileBackend implements Backend {
       if (phase === PHASE.writingZeros) this.#writeZeros(op);
       else if (phase === PHASE.syncing) this.#sync(op);
       else if (transfers) this.#transfer(op);
-      else this.submit(op);
+      else this.#start(op);
       return;
     }
     const zeroing = code === OPERATION.trim || code === OPERATION.writeZeroes;
@@ -170,7 +176,12 @@ export class FileBackend implements Backend {
       else this.#canPunch = false;
       return this.#writeZeros(op);
     }
-    operations.complete(op, errno);
+    this.#done(op, errno);
+  }
+
+  #done(op: number, errno: number) {
+    this.#inFlight--;
+    this.#operations.complete(op, errno);
   }
 
   async dataExtents(from: number, length: number): Promise<readonly Extent[]> {
@@ -204,9 +215,10 @@ export class FileBackend implements Backend {
 
   abort(): void {}
 
-  close(): Promise<void> {
+  /** Waits for what is in flight: a descriptor's number must not be re-used under the ring. */
+  async close(): Promise<void> {
+    do await this.#reactor.sleep(1); while (this.#inFlight > 0);
     closeFile(this.#fd);
-    return Promise.resolve();
   }
 }
 

@@ -9,14 +9,14 @@
  * acknowledged write at that moment. When the outcome of 4 is unknown (an error after the rename may or may
  * not be on disk), the commit is tried again, and both sides go on holding every write meanwhile.
  */
-import { type Clock, PsmaError } from "../core/mod.ts";
+import { type Clock, PsmaError, toPsmaError } from "../core/mod.ts";
 import type { CutoverReport, Manifest } from "../codec/mod.ts";
 import type { Reactor } from "../sys/mod.ts";
 import type { Backend } from "../backend/mod.ts";
 import type { ManifestFile, Volume } from "../volume/mod.ts";
 import type { Mirror, TargetControl } from "./mirror.ts";
 
-const COMMIT_RETRY_MS = 50;
+const COMMIT_RETRY_FIRST_MS = 50, COMMIT_RETRY_MAX_MS = 5000;
 
 export interface CutoverOptions {
   readonly volume: Volume;
@@ -113,12 +113,12 @@ async function commit(
     prepare: null,
     last_cutover: report,
   });
-  for (;;) {
+  for (let waitMs = COMMIT_RETRY_FIRST_MS;; waitMs = Math.min(waitMs * 2, COMMIT_RETRY_MAX_MS)) {
     try {
       return await manifest.commit(change);
     } catch (error) {
-      options.onRetry(error instanceof Error ? error.message : String(error));
-      await options.reactor.sleep(COMMIT_RETRY_MS);
+      options.onRetry(toPsmaError(error).message);
+      await options.reactor.sleep(waitMs);
     }
   }
 }

@@ -1,0 +1,53 @@
+/** Digests of what a backend holds: read back through it and hashed, a few extents at a time. */
+import { PsmaError } from "../core/mod.ts";
+import { type Backend, type BackendCalls, OPERATION } from "../backend/mod.ts";
+import { type Digest, DIGEST_ALGORITHM } from "../mirror/mod.ts";
+import { allocateMemory, errnoText, type Memory, unmapMemory } from "../sys/mod.ts";
+
+const LANES = 4;
+export const MAX_DIGEST_EXTENT_BYTES = 1 << 20;
+
+/** @returns one digest per extent, in order. @throws {PsmaError} usage/extent out of bounds, io/read */
+export async function digestExtents(
+  backend: Backend,
+  extents: readonly { at: number; length: number }[],
+  calls: BackendCalls,
+  digest: Digest,
+): Promise<{ algorithm: string; digests: string[] }> {
+  for (const { at, length } of extents) {
+    const inside = Number.isSafeInteger(at) && at >= 0 && Number.isSafeInteger(length) &&
+      length > 0 && length <= MAX_DIGEST_EXTENT_BYTES && at + length <= backend.sizeBytes;
+    if (!inside) {
+      throw new PsmaError(
+        "usage/extent",
+        `Cannot digest ${length} bytes at ${at}: the extent is empty, too long or outside`,
+      );
+    }
+  }
+  const digests: string[] = new Array(extents.length);
+  const buffers: Memory[] = [];
+  let nextIndex = 0;
+  const lane = async () => {
+    const longest = extents.reduce((most, extent) => Math.max(most, extent.length), 1);
+    const buffer = allocateMemory(longest);
+    buffers.push(buffer);
+    while (nextIndex < extents.length) {
+      const index = nextIndex++;
+      const { at, length } = extents[index] as { at: number; length: number };
+      const errno = await calls.run(backend, OPERATION.read, {
+        at,
+        length,
+        address: buffer.address,
+      });
+      if (errno !== 0) {
+        throw new PsmaError("io/read", `Cannot read ${backend.description}: ${errnoText(errno)}`);
+      }
+      digests[index] = digest(buffer.bytes.subarray(0, length));
+    }
+  };
+  const lanes = Array.from({ length: Math.min(LANES, extents.length) }, lane);
+  const outcomes = await Promise.allSettled(lanes);
+  for (const buffer of buffers) unmapMemory(buffer);
+  for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
+  return { algorithm: DIGEST_ALGORITHM, digests };
+}

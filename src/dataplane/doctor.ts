@@ -1,0 +1,191 @@
+/**
+ * What this machine can do for volumes: each line says what was found and, where it falls short, what to do.
+ * Looks and tries, changes nothing.
+ */
+import { formatSize, toPsmaError } from "../core/mod.ts";
+import { cString, libc, UringRing } from "../sys/mod.ts";
+
+export interface HostFinding {
+  readonly name: string;
+  readonly level: "ok" | "warn" | "fail";
+  readonly found: string;
+  readonly advice?: string;
+}
+
+export interface ProbePlaces {
+  readonly state_dir: string;
+  readonly token_file: string;
+}
+
+const OLDEST_KERNEL = [5, 11] as const;
+const CAPABILITIES = { CAP_SYS_ADMIN: 21n, CAP_SYS_RESOURCE: 24n } as const;
+const MAKERS = ["mkfs.xfs", "mkfs.ext4", "mkfs.btrfs"] as const;
+const FREE_BYTES_LEAST = 1024 ** 3;
+
+/** @returns findings in the order in which they matter. */
+export function probeHost(places: ProbePlaces): readonly HostFinding[] {
+  return [
+    probeKernel(),
+    probeRing(),
+    probeDevice("fuse", "/dev/fuse", "modprobe fuse, and run as root"),
+    probeDevice("loop", "/dev/loop-control", "modprobe loop, and run as root"),
+    probeDevice("ublk", "/dev/ublk-control", "not used by this version; fuse+loop does the same"),
+    probeDevice("nbd (kernel)", "/dev/nbd0", "only for nbd-client on this machine: modprobe nbd"),
+    probeCapability("CAP_SYS_ADMIN", "without it volumes are served over NBD only: run as root"),
+    probeCapability("CAP_SYS_RESOURCE", "ext4 cannot grow online without it; xfs and btrfs can"),
+    probeFrontend(),
+    ...MAKERS.map(probeMaker),
+    probeSpace(places.state_dir),
+    probeToken(places.token_file),
+    { name: "runtime", level: "ok", found: `deno ${Deno.version.deno}, V8 ${Deno.version.v8}` },
+  ];
+}
+
+function probeKernel(): HostFinding {
+  const release = Deno.osRelease();
+  const [major = 0, minor = 0] = release.split(".").map(Number.parseFloat);
+  const [oldest, oldestMinor] = OLDEST_KERNEL;
+  const ok = major > oldest || (major === oldest && minor >= oldestMinor);
+  const finding = { name: "kernel", found: `Linux ${release}, ${Deno.build.arch}` };
+  return ok ? { ...finding, level: "ok" } : {
+    ...finding,
+    level: "fail",
+    advice: `Linux ${OLDEST_KERNEL.join(".")} or newer is needed`,
+  };
+}
+
+function probeRing(): HostFinding {
+  try {
+    const ring = new UringRing({ entries: 8 });
+    const { setupFlags, features } = ring.features;
+    ring.close();
+    const found = `features 0x${features.toString(16)}, set-up flags 0x${setupFlags.toString(16)}`;
+    return { name: "io_uring", level: "ok", found };
+  } catch (error) {
+    return {
+      name: "io_uring",
+      level: "fail",
+      found: toPsmaError(error).message,
+      advice: "see kernel.io_uring_disabled, and the container's seccomp filter",
+    };
+  }
+}
+
+function probeDevice(name: string, path: string, advice: string): HostFinding {
+  const fault = openFault(path);
+  return fault === undefined
+    ? { name, level: "ok", found: `${path} opens` }
+    : { name, level: "warn", found: `${path}: ${fault}`, advice };
+}
+
+function openFault(path: string): string | undefined {
+  try {
+    Deno.openSync(path, { read: true, write: true }).close();
+    return undefined;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return "missing";
+    return error instanceof Error
+      ? error.message.split(" (")[0] ?? "does not open"
+      : "does not open";
+  }
+}
+
+function probeCapability(name: keyof typeof CAPABILITIES, advice: string): HostFinding {
+  return hasCapability(name)
+    ? { name, level: "ok", found: "in force" }
+    : { name, level: "warn", found: "not in force", advice };
+}
+
+function hasCapability(name: keyof typeof CAPABILITIES): boolean {
+  const match = /^CapEff:\s*([0-9a-f]+)$/m.exec(Deno.readTextFileSync("/proc/self/status"));
+  return (BigInt(`0x${match?.[1] ?? "0"}`) >> CAPABILITIES[name] & 1n) === 1n;
+}
+
+/** What `frontend: auto` comes to here, and why. */
+function probeFrontend(): HostFinding {
+  const lacking = [
+    ...(openFault("/dev/fuse") === undefined ? [] : ["/dev/fuse"]),
+    ...(openFault("/dev/loop-control") === undefined ? [] : ["/dev/loop-control"]),
+    ...(hasCapability("CAP_SYS_ADMIN") ? [] : ["CAP_SYS_ADMIN"]),
+  ];
+  const name = "frontend: auto";
+  return lacking.length === 0
+    ? { name, level: "ok", found: "fuse with a loop device: a mounted file system" }
+    : { name, level: "warn", found: `nbd, for want of ${lacking.join(" and ")}` };
+}
+
+function probeMaker(command: string): HostFinding {
+  const folders = `${Deno.env.get("PATH") ?? ""}:/usr/sbin:/sbin`.split(":");
+  const at = folders.find((folder) => folder !== "" && isFile(`${folder}/${command}`));
+  return at === undefined
+    ? {
+      name: command,
+      level: "warn",
+      found: "missing",
+      advice: "needed to make that file system anew",
+    }
+    : { name: command, level: "ok", found: `${at}/${command}` };
+}
+
+function isFile(path: string): boolean {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch {
+    return false;
+  }
+}
+
+/** Free space of the file system that the state directory is, or will be, on. */
+function probeSpace(state_dir: string): HostFinding {
+  const name = "state_dir";
+  const existing = nearestFolder(state_dir);
+  const free_bytes = freeBytes(existing);
+  if (free_bytes === undefined) {
+    return { name, level: "fail", found: `${existing} cannot be asked for its space` };
+  }
+  const found = `${state_dir}: ${formatSize(free_bytes)} free`;
+  return free_bytes >= FREE_BYTES_LEAST
+    ? { name, level: "ok", found }
+    : { name, level: "warn", found, advice: "volumes of the embedded store need room to fill up" };
+}
+
+function nearestFolder(path: string): string {
+  for (let at = path; at !== ""; at = at.slice(0, at.lastIndexOf("/"))) {
+    try {
+      if (Deno.statSync(at).isDirectory) return at;
+    } catch {
+      // Not there, or not ours to see: its parent decides.
+    }
+  }
+  return "/";
+}
+
+// struct statfs of 64-bit Linux: f_type, f_bsize, f_blocks, f_bfree, f_bavail, each 8 bytes.
+const STATFS_BYTES = 120, BLOCK_SIZE_AT = 8, AVAILABLE_AT = 32;
+
+function freeBytes(path: string): number | undefined {
+  const result = new Uint8Array(STATFS_BYTES);
+  if (libc().statfs(cString(path), result) !== 0) return undefined;
+  const view = new DataView(result.buffer);
+  return Number(view.getBigUint64(BLOCK_SIZE_AT, true) * view.getBigUint64(AVAILABLE_AT, true));
+}
+
+function probeToken(path: string): HostFinding {
+  const name = "token";
+  try {
+    const { mode } = Deno.statSync(path);
+    return ((mode ?? 0) & 0o077) === 0
+      ? { name, level: "ok", found: `${path}, only its owner reads it` }
+      : { name, level: "fail", found: `${path}: others may read it`, advice: `chmod 600 ${path}` };
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) {
+      return { name, level: "ok", found: `${path} is made by the first psma run` };
+    }
+    return {
+      name,
+      level: "warn",
+      found: `${path} cannot be read`,
+      advice: "run as the agent's user",
+    };
+  }
+}

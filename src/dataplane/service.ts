@@ -1,0 +1,262 @@
+/** The data plane's commands: finds the volume, does the work, answers or refuses. Runs on its own thread. */
+import { type Clock, PsmaError, systemClock, toPsmaError } from "../core/mod.ts";
+import { BackendCalls, Operations } from "../backend/mod.ts";
+import { NbdServer } from "../frontend/mod.ts";
+import type { Digest } from "../mirror/mod.ts";
+import { allocateMemory, type Reactor } from "../sys/mod.ts";
+import { Requests, slotBytes } from "../volume/mod.ts";
+import { Devices } from "./devices.ts";
+import type {
+  CommandName,
+  Commands,
+  DataPlaneEvent,
+  FromWorker,
+  OpenVolume,
+  ServeNbd,
+  StartMirror,
+} from "./messages.ts";
+import type { Ask } from "./questioner.ts";
+import { digestExtents } from "./digests.ts";
+import { ServedVolume } from "./served_volume.ts";
+
+const COPIER_OPERATIONS = 512;
+const HOUSEKEEPING_MS = 1000;
+
+export interface ServiceOptions {
+  readonly reactor: Reactor;
+  readonly digest: Digest;
+  readonly slots: number;
+  readonly maxIo: number;
+  readonly post: (message: FromWorker) => void;
+  readonly ask: Ask;
+}
+
+type Handlers = {
+  [Name in CommandName]: (
+    argument: Commands[Name]["argument"],
+  ) => Promise<Commands[Name]["answer"]> | Commands[Name]["answer"];
+};
+
+export class Service {
+  readonly reactor: Reactor;
+  readonly operations: Operations;
+  readonly requests: Requests;
+  readonly calls: BackendCalls;
+  readonly clock: Clock = systemClock;
+  readonly #volumes = new Map<string, ServedVolume>();
+  readonly #opening = new Set<string>();
+  readonly #devices: Devices;
+  #nbd: NbdServer | undefined;
+  #nbdAddress = "";
+  #stopping = false;
+
+  constructor(readonly options: ServiceOptions) {
+    this.reactor = options.reactor;
+    const { slots, maxIo } = options;
+    this.operations = new Operations(2 * slots + COPIER_OPERATIONS);
+    this.requests = new Requests(allocateMemory(slots * slotBytes(maxIo)), slots, maxIo);
+    this.calls = new BackendCalls(this.operations, this.reactor);
+    this.#devices = new Devices(this.reactor, this.operations, this.calls);
+    this.supervise("housekeeping", this.#keepHouse());
+  }
+
+  /** Lets a task run on its own; its failure becomes an event. */
+  supervise(name: string, task: Promise<unknown>): void {
+    task.catch((error) => {
+      const { code, message } = toPsmaError(error);
+      this.emit({
+        type: "task.failed",
+        severity: "error",
+        message: `${name} failed: ${message}`,
+        data: { code },
+      });
+    });
+  }
+
+  /** Starts a command; its outcome is posted when it ends. Never throws. */
+  handle(seq: number, name: CommandName, argument: unknown): void {
+    this.reactor.wake();
+    this.#run(name, argument).then(
+      (value) => this.options.post({ kind: "outcome", seq, outcome: { ok: true, value } }),
+      (error) => {
+        const failure = toPsmaError(error).toRecord();
+        this.options.post({ kind: "outcome", seq, outcome: { ok: false, error: failure } });
+      },
+    );
+  }
+
+  emit(event: Omit<DataPlaneEvent, "at_ms">): void {
+    this.options.post({ kind: "event", event: { at_ms: this.clock.nowMs(), ...event } });
+  }
+
+  async #run(name: CommandName, argument: unknown): Promise<unknown> {
+    if (this.#stopping) throw new PsmaError("unavailable/stopping", `Cannot ${name}: stopping`);
+    const handler = this.#handlers[name] as (argument: unknown) => unknown;
+    return await handler(argument);
+  }
+
+  readonly #handlers: Handlers = {
+    openVolume: (open) => this.#openVolume(open),
+    closeVolume: async ({ name }) => {
+      const served = this.#volume(name);
+      await this.#nbd?.removeExport(name);
+      await served.close();
+      this.#volumes.delete(name);
+      return null;
+    },
+    volumeStatus: ({ name }) => this.#volume(name).status(this.#nbdUri(name)),
+    setMaxSize: ({ name, max_size_bytes }) => {
+      this.#volume(name).maxSizeBytes = max_size_bytes;
+      return null;
+    },
+    growVolume: async ({ name, size_bytes }) => {
+      const served = this.#volume(name);
+      await served.grow(size_bytes);
+      return served.status(this.#nbdUri(name));
+    },
+    serveNbd: (serve) => this.#serveNbd(serve),
+    exportNbd: ({ name, description }) => {
+      const server = this.#nbd;
+      if (!server) {
+        throw new PsmaError("state/nbd", `Cannot export ${name}: no NBD server is listening`);
+      }
+      server.addExport({ name, description, volume: this.#volume(name).volume });
+      return { uri: this.#uriOf(name) };
+    },
+    unexportNbd: async ({ name }) => {
+      await this.#nbd?.removeExport(name);
+      return null;
+    },
+    exportFuse: ({ name, path }) => {
+      this.#volume(name).mountFuse(path);
+      return null;
+    },
+    unexportFuse: async ({ name }) => {
+      await this.#volume(name).unmountFuse();
+      return null;
+    },
+    startMirror: async (start: StartMirror) => {
+      const served = this.#volume(start.volume);
+      await served.startMirror(start);
+      return served.mirrorStatusNow();
+    },
+    mirrorStatus: ({ volume }) => this.#volume(volume).mirrorStatus(),
+    pauseMirror: async ({ volume }) => {
+      const served = this.#volume(volume);
+      await served.pauseMirror(true);
+      return served.mirrorStatusNow();
+    },
+    resumeMirror: async ({ volume }) => {
+      const served = this.#volume(volume);
+      await served.pauseMirror(false);
+      return served.mirrorStatusNow();
+    },
+    cancelMirror: async ({ volume }) => {
+      await this.#volume(volume).cancelMirror();
+      return null;
+    },
+    convergeMirror: async ({ volume, timeout_ms }) => {
+      const served = this.#volume(volume);
+      await served.converge(timeout_ms);
+      return served.mirrorStatusNow();
+    },
+    switchVolume: ({ volume, timeout_ms }) => this.#volume(volume).switchOver(timeout_ms),
+    retireBackup: async ({ volume }) => {
+      await this.#volume(volume).retireBackup();
+      return null;
+    },
+    digestExtents: async ({ name, extents }) =>
+      await digestExtents(
+        this.#volume(name).volume.active,
+        extents,
+        this.calls,
+        this.options.digest,
+      ),
+    promote: async ({ name, epoch }) => {
+      this.#volume(name);
+      await this.#nbd?.promote(name, epoch);
+      return { epoch };
+    },
+    openDevice: ({ uri }) => this.#devices.open(uri),
+    readDevice: ({ device, at, length }) => this.#devices.read(device, at, length),
+    writeDevice: async ({ device, at, bytes }) => {
+      await this.#devices.write(device, at, bytes);
+      return null;
+    },
+    flushDevice: async ({ device }) => {
+      await this.#devices.flush(device);
+      return null;
+    },
+    closeDevice: async ({ device }) => {
+      await this.#devices.close(device);
+      return null;
+    },
+    stop: () => this.#stop(),
+  };
+
+  #volume(name: string): ServedVolume {
+    const served = this.#volumes.get(name);
+    if (!served) {
+      throw new PsmaError("not-found/volume", `Cannot find volume ${name}: it is not open`);
+    }
+    return served;
+  }
+
+  async #openVolume(open: OpenVolume) {
+    if (this.#volumes.has(open.name) || this.#opening.has(open.name)) {
+      throw new PsmaError("state/open", `Cannot open volume ${open.name}: it is open already`);
+    }
+    this.#opening.add(open.name);
+    try {
+      const served = await ServedVolume.open(open, this);
+      this.#volumes.set(open.name, served);
+      this.options.post({
+        kind: "counters",
+        volume: open.name,
+        page: served.volume.counters.page,
+      });
+      return served.status(undefined);
+    } finally {
+      this.#opening.delete(open.name);
+    }
+  }
+
+  #serveNbd(serve: ServeNbd) {
+    if (this.#nbd) throw new PsmaError("state/nbd", "Cannot listen: the NBD server is running");
+    const server = new NbdServer({
+      reactor: this.reactor,
+      requests: this.requests,
+      fenced: serve.fenced,
+    });
+    const address = server.listen(serve.listen);
+    this.#nbd = server;
+    this.#nbdAddress = address;
+    return { address };
+  }
+
+  #uriOf(name: string): string {
+    return this.#nbdAddress.startsWith("/")
+      ? `nbd+unix:///${name}?socket=${encodeURI(this.#nbdAddress)}`
+      : `nbd://${this.#nbdAddress}/${name}`;
+  }
+
+  #nbdUri(name: string): string | undefined {
+    return this.#nbd?.hasExport(name) ? this.#uriOf(name) : undefined;
+  }
+
+  async #keepHouse() {
+    while (!this.#stopping) {
+      await this.reactor.sleep(HOUSEKEEPING_MS);
+      for (const served of this.#volumes.values()) served.keepHouse();
+    }
+  }
+
+  async #stop(): Promise<null> {
+    this.#stopping = true;
+    await this.#devices.closeAll();
+    await this.#nbd?.close();
+    for (const served of this.#volumes.values()) await served.close();
+    this.reactor.stop();
+    return null;
+  }
+}
