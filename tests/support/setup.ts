@@ -4,6 +4,8 @@
  * It always ends with exit code 0: what really needs a package says so itself.
  *
  *     deno run -A tests/support/setup.ts [--quiet] [PACKAGE…]
+ *
+ * With `--quiet` it says only what is missing in the end.
  */
 import { findCommand } from "./requires.ts";
 
@@ -105,9 +107,9 @@ function lastLine(text: string): string {
 if (import.meta.main) {
   const quiet = Deno.args.includes("--quiet");
   const named = Deno.args.filter((argument) => !argument.startsWith("-"));
-  const say = (line: string) => {
+  const warn = (line: string) => {
     Deno.stderr.writeSync(new TextEncoder().encode(line + "\n"));
   };
-  const left = setUp(named.length > 0 ? named : TEST_PACKAGES, quiet ? () => {} : say);
-  if (left.length > 0) say(`set-up: still missing: ${left.join(" ")}`);
+  const left = setUp(named.length > 0 ? named : TEST_PACKAGES, quiet ? () => {} : warn);
+  if (quiet && left.length > 0) warn(`set-up: still missing: ${left.join(" ")}`);
 }
