@@ -110,8 +110,15 @@ export interface Commands {
   /** Grows the active backend and then the volume. */
   growVolume: { argument: { name: string; size_bytes: number }; answer: VolumeStatus };
   serveNbd: { argument: ServeNbd; answer: { address: string } };
-  /** Puts a volume on, or takes it off, the NBD server's list. @returns its URI. */
-  exportNbd: { argument: { name: string; description: string }; answer: { uri: string } };
+  /**
+   * Puts a volume on the NBD server's list; where fenced, no writer below `epoch` ever comes in.
+   * @returns its URI.
+   */
+  exportNbd: {
+    argument: { name: string; description: string; epoch?: number };
+    answer: { uri: string };
+  };
+  /** Takes a volume off the list and cuts its sessions; nothing when it is not there. */
   unexportNbd: { argument: { name: string }; answer: null };
   /** Mounts a one-file file system for the volume on `path` and serves it. */
   exportFuse: { argument: { name: string; path: string }; answer: null };

@@ -47,7 +47,6 @@ export class Service {
   readonly #opening = new Set<string>();
   readonly #devices: Devices;
   #nbd: NbdServer | undefined;
-  #nbdAddress = "";
   #stopping = false;
 
   constructor(readonly options: ServiceOptions) {
@@ -115,13 +114,13 @@ export class Service {
       return served.status(this.#nbdUri(name));
     },
     serveNbd: (serve) => this.#serveNbd(serve),
-    exportNbd: ({ name, description }) => {
+    exportNbd: ({ name, description, epoch = 0 }) => {
       const server = this.#nbd;
       if (!server) {
         throw new PsmaError("state/nbd", `Cannot export ${name}: no NBD server is listening`);
       }
-      server.addExport({ name, description, volume: this.#volume(name).volume });
-      return { uri: this.#uriOf(name) };
+      server.addExport({ name, description, volume: this.#volume(name).volume, epoch });
+      return { uri: server.uri(name) };
     },
     unexportNbd: async ({ name }) => {
       await this.#nbd?.removeExport(name);
@@ -230,18 +229,11 @@ export class Service {
     });
     const address = server.listen(serve.listen);
     this.#nbd = server;
-    this.#nbdAddress = address;
     return { address };
   }
 
-  #uriOf(name: string): string {
-    return this.#nbdAddress.startsWith("/")
-      ? `nbd+unix:///${name}?socket=${encodeURI(this.#nbdAddress)}`
-      : `nbd://${this.#nbdAddress}/${name}`;
-  }
-
   #nbdUri(name: string): string | undefined {
-    return this.#nbd?.hasExport(name) ? this.#uriOf(name) : undefined;
+    return this.#nbd?.hasExport(name) ? this.#nbd.uri(name) : undefined;
   }
 
   async #keepHouse() {
