@@ -1,3 +1,5 @@
 /** The data plane as the main thread sees it: a handle and plain messages. */
+export * from "./attachment.ts";
 export * from "./handle.ts";
+export { canServeFuse } from "./host.ts";
 export * from "./messages.ts";
