@@ -1,0 +1,209 @@
+/** The mirror engine on real files and a real ring, under a writer that knows every acknowledged write. */
+import assert from "node:assert/strict";
+import { FileBackend } from "../../../src/backend/mod.ts";
+import type { MirrorRecord, Placement } from "../../../src/codec/mod.ts";
+import { seededRng } from "../../../src/core/mod.ts";
+import { digestExtents } from "../../../src/dataplane/digests.ts";
+import { cutOver, loadDigest, Mirror } from "../../../src/mirror/mod.ts";
+import { ChangeMap, ManifestFile, MirrorLink, Volume } from "../../../src/volume/mod.ts";
+import { type InThread, inThread } from "../../support/in_thread.ts";
+import { requires } from "../../support/requires.ts";
+import { type TempDir, tempDir } from "../../support/temp.ts";
+import { VerifyingWriter } from "../../support/verifying_writer.ts";
+
+const needs = requires({ io_uring: true });
+const digest = await loadDigest();
+const MIB = 2 ** 20;
+
+function thinFile(path: string, sizeBytes: number): Placement {
+  Deno.writeFileSync(path, new Uint8Array(0));
+  Deno.truncateSync(path, sizeBytes);
+  return {
+    store: "local",
+    store_volume: path,
+    size_bytes: sizeBytes,
+    backend: { type: "file", path },
+  };
+}
+
+interface Rig {
+  readonly thread: InThread;
+  readonly volume: Volume;
+  readonly manifest: ManifestFile;
+  readonly temp: TempDir;
+}
+
+async function rig(thread: InThread, temp: TempDir, sizeBytes: number): Promise<Rig> {
+  const active = thinFile(temp.file("v0"), sizeBytes);
+  const { reactor, operations } = thread;
+  const backend = new FileBackend({ path: temp.file("v0"), reactor, operations });
+  const volume = new Volume({ name: "data", sizeBytes, active: backend, ...thread });
+  const manifest = await ManifestFile.create(temp.file("manifest"), {
+    name: "data",
+    size_bytes: sizeBytes,
+    epoch: 1,
+    active,
+    mirror: null,
+    prepare: null,
+    backup: null,
+    last_cutover: null,
+  }, reactor);
+  return { thread, volume, manifest, temp };
+}
+
+/** Starts a mirror to a new, larger file. `spoil` may change the digests that the store answers with. */
+async function startMirror(
+  { thread, volume, temp }: Rig,
+  id: string,
+  spoil: (digests: string[]) => string[] = (digests) => digests,
+) {
+  const { reactor, operations, calls, clock } = thread;
+  const target = thinFile(temp.file(id), volume.sizeBytes + MIB);
+  const record: MirrorRecord = {
+    id,
+    target,
+    max_rate_bytes_per_s: null,
+    write_through_timeout_ms: 2000,
+    resync_interval_ms: 5,
+    paused: false,
+  };
+  const map = await ChangeMap.create(temp.file(`${id}.map`), volume.sizeBytes, reactor);
+  const backend = new FileBackend({ path: temp.file(id), reactor, operations });
+  const link = new MirrorLink(backend, map);
+  volume.attachLink(link);
+  for (const { at, length } of await volume.active.dataExtents(0, volume.sizeBytes)) {
+    map.markDirty(at, length);
+  }
+  const events: string[] = [];
+  const control = {
+    digests: async (ranges: readonly { at: number; length: number }[]) =>
+      spoil((await digestExtents(backend, ranges, calls, digest)).digests),
+    promote: () => Promise.resolve(),
+  };
+  const mirror = new Mirror({
+    record,
+    volume,
+    link,
+    calls,
+    reactor,
+    clock,
+    control,
+    digest,
+    emit: (type) => events.push(type),
+    resumed: false,
+  });
+  mirror.start();
+  return { mirror, link, control, events, target };
+}
+
+Deno.test({
+  name: "cutOver() twenty times under a verifying writer: no error, no mismatch",
+  ...needs,
+  async fn() {
+    using temp = tempDir();
+    await inThread(async (thread) => {
+      const { reactor, clock } = thread;
+      const one = await rig(thread, temp, 4 * MIB);
+      const writer = new VerifyingWriter(thread, one.volume, seededRng(42));
+      writer.start(16);
+      for (let round = 1; round <= 20; round++) {
+        const { mirror, link, control } = await startMirror(one, `v${round}`);
+        await mirror.converge(20_000);
+        const { former, report } = await cutOver({
+          ...one,
+          mirror,
+          control,
+          reactor,
+          clock,
+          baselineP99: 0,
+          onRetry: assert.fail,
+        });
+        assert.equal(report.epoch, round + 1);
+        assert.equal(report.io_errors, 0);
+        assert.equal(report.digest_mismatches, 0);
+        assert.equal(one.volume.sizeBytes, (4 + round) * MIB);
+        assert.equal(one.manifest.current.active.store_volume, temp.file(`v${round}`));
+        await mirror.end();
+        await former.close();
+        link.map.close();
+      }
+      await writer.stop();
+      await writer.verifyAll();
+      assert.ok(writer.writes > 100 && writer.reads > 1000, `${writer.writes} ${writer.reads}`);
+      assert.equal(thread.requests.freeCount, thread.requests.count);
+      assert.equal(thread.operations.inUse, 0);
+      await one.volume.active.close();
+    });
+  },
+});
+
+Deno.test({
+  name: "Mirror copies again what the store persisted wrongly, and is ready only after it is right",
+  ...needs,
+  async fn() {
+    using temp = tempDir();
+    await inThread(async (thread) => {
+      const one = await rig(thread, temp, 2 * MIB);
+      const writer = new VerifyingWriter(thread, one.volume, seededRng(7));
+      writer.start(4);
+      await thread.reactor.sleep(50);
+      await writer.stop();
+      let lies = 2;
+      const { mirror, events } = await startMirror(
+        one,
+        "target",
+        (digests) => digests.map((good) => lies-- > 0 ? "0".repeat(16) : good),
+      );
+      await mirror.converge(20_000);
+      assert.equal(mirror.progress().digests.mismatched, 2);
+      assert.ok(events.includes("mirror.digest-mismatch"));
+      await mirror.end();
+      await one.volume.detachLink();
+    });
+  },
+});
+
+Deno.test({
+  name: "Mirror fails, and never gets ready, when one extent is wrong three times in a row",
+  ...needs,
+  async fn() {
+    using temp = tempDir();
+    await inThread(async (thread) => {
+      const one = await rig(thread, temp, 2 * MIB);
+      const writer = new VerifyingWriter(thread, one.volume, seededRng(7));
+      writer.start(4);
+      await thread.reactor.sleep(50);
+      await writer.stop();
+      const { mirror, events } = await startMirror(
+        one,
+        "target",
+        (digests) => digests.map(() => "0".repeat(16)),
+      );
+      await assert.rejects(mirror.converge(20_000), { code: "state/mirror" });
+      assert.equal(mirror.state, "failed");
+      assert.ok(events.includes("mirror.failed"));
+      await mirror.end();
+      await one.volume.detachLink();
+    });
+  },
+});
+
+Deno.test({
+  name: "Mirror copies holes not at all, and only dirty chunks in later rounds",
+  ...needs,
+  async fn() {
+    using temp = tempDir();
+    await inThread(async (thread) => {
+      const one = await rig(thread, temp, 64 * MIB);
+      const writer = new VerifyingWriter(thread, one.volume, seededRng(3), 64);
+      writer.start(4);
+      await thread.reactor.sleep(30);
+      await writer.stop();
+      const { mirror } = await startMirror(one, "target");
+      await mirror.converge(20_000);
+      assert.ok(mirror.copier.copiedBytes <= 64 * 4096, `${mirror.copier.copiedBytes} copied`);
+      await mirror.end();
+      await one.volume.detachLink();
+    });
+  },
+});

@@ -1,0 +1,39 @@
+/**
+ * The data plane's lower rooms in the test's own thread: a real ring, driven only while a test body runs.
+ * The body may await only what the ring completes; the runtime's own timers and files do not run meanwhile.
+ */
+import { BackendCalls, Operations } from "../../src/backend/mod.ts";
+import { systemClock } from "../../src/core/mod.ts";
+import { allocateMemory, Reactor, UringRing } from "../../src/sys/mod.ts";
+import { Requests, slotBytes } from "../../src/volume/mod.ts";
+
+export const TEST_MAX_IO = 256 * 1024;
+
+export interface InThread {
+  readonly reactor: Reactor;
+  readonly operations: Operations;
+  readonly calls: BackendCalls;
+  readonly requests: Requests;
+  readonly clock: typeof systemClock;
+}
+
+/** Runs `body` on a ring of its own and gives its result, or throws what it threw. */
+export async function inThread<T>(body: (thread: InThread) => Promise<T>, slots = 32): Promise<T> {
+  const reactor = new Reactor(new UringRing({ entries: 256 }));
+  const operations = new Operations(1024);
+  const thread: InThread = {
+    reactor,
+    operations,
+    calls: new BackendCalls(operations, reactor),
+    requests: new Requests(allocateMemory(slots * slotBytes(TEST_MAX_IO)), slots, TEST_MAX_IO),
+    clock: systemClock,
+  };
+  const outcome = Promise.resolve().then(() => body(thread)).finally(() => reactor.stop());
+  outcome.catch(() => {});
+  await reactor.run();
+  try {
+    return await outcome;
+  } finally {
+    reactor.ring.close();
+  }
+}

@@ -1,0 +1,40 @@
+import assert from "node:assert/strict";
+import { decodeManifest, encodeManifest, type Manifest } from "../../../src/codec/mod.ts";
+
+const manifest: Manifest = {
+  name: "data",
+  size_bytes: 1 << 30,
+  epoch: 3,
+  active: {
+    store: "local",
+    store_volume: "data-1",
+    size_bytes: 1 << 30,
+    backend: { type: "file", path: "/v/data" },
+  },
+  mirror: null,
+  prepare: null,
+  backup: null,
+  last_cutover: null,
+};
+
+Deno.test("decodeManifest() gives back what encodeManifest() took", () => {
+  assert.deepEqual(decodeManifest(encodeManifest(manifest), "manifest"), manifest);
+});
+
+Deno.test("decodeManifest() refuses every truncation", () => {
+  const bytes = encodeManifest(manifest);
+  for (let length = 0; length < bytes.length; length++) {
+    assert.throws(() => decodeManifest(bytes.subarray(0, length), "manifest"), {
+      code: "state/manifest",
+    });
+  }
+});
+
+Deno.test("decodeManifest() refuses every flipped bit", () => {
+  const bytes = encodeManifest(manifest);
+  for (let at = 0; at < bytes.length; at++) {
+    const damaged = bytes.slice();
+    damaged[at] = (damaged[at] as number) ^ 1;
+    assert.throws(() => decodeManifest(damaged, "manifest"), { code: "state/manifest" }, `${at}`);
+  }
+});
