@@ -1,0 +1,103 @@
+/** Composes the rooms. All that a client does not need is imported when it is asked for. */
+import { type CliParts, runCli } from "./src/cli/mod.ts";
+import { createLog, systemClock, systemRng } from "./src/core/mod.ts";
+import project from "./deno.json" with { type: "json" };
+
+const { version } = project;
+const clock = systemClock;
+
+const parts: CliParts = {
+  version,
+  clock,
+  config: {
+    async load(path) {
+      const { describeConfig, loadConfig } = await import("./src/agent/mod.ts");
+      const config = loadConfig(path);
+      return {
+        path,
+        listen: addressOf(config.api.listen),
+        token_file: config.api.token_file,
+        state_dir: config.state_dir,
+        values: describeConfig(config),
+      };
+    },
+    async check(path) {
+      const { checkConfig, readConfigFile } = await import("./src/agent/mod.ts");
+      return checkConfig(readConfigFile(path));
+    },
+  },
+
+  async startAgent({ config: path, log_level }) {
+    const { loadConfig, startAgent } = await import("./src/agent/mod.ts");
+    const { ensureToken, serveApi } = await import("./src/api/mod.ts");
+    const { notifyServiceManager } = await import("./src/dataplane/mod.ts");
+    const log = createLog({ level: log_level, clock });
+    const config = loadConfig(path);
+    await using starting = new AsyncDisposableStack();
+    const agent = await startAgent({ config, version, log, clock, rng: systemRng });
+    starting.defer(() => agent.stop());
+    const api = await serveApi({
+      agent,
+      clock,
+      log,
+      token: ensureToken(config.api.token_file, systemRng),
+      version,
+      listen: addressOf(config.api.listen),
+    });
+    // Stopped in this order: first nobody can ask for anything, then volumes are let go.
+    starting.defer(() => api.stop());
+    starting.defer(() => void notifyServiceManager("STOPPING=1"));
+    notifyServiceManager("READY=1");
+    const running = starting.move();
+    return { url: api.url, failed: agent.died, stop: () => running.disposeAsync() };
+  },
+
+  async startStore({ directories, listen, nbd_listen, token_file, capacity_bytes, log_level }) {
+    const { startStore } = await import("./src/datastore/mod.ts");
+    const { notifyServiceManager } = await import("./src/dataplane/mod.ts");
+    const store = await startStore({
+      directories,
+      listen,
+      nbd: nbd_listen,
+      ...(token_file === null ? {} : { token_file }),
+      ...(capacity_bytes === null ? {} : { capacity_bytes }),
+      log: createLog({ level: log_level, clock }),
+    });
+    notifyServiceManager("READY=1");
+    return { url: store.url, failed: store.died, stop: () => store.stop() };
+  },
+
+  async serveForecaster(args) {
+    const { serveForecaster } = await import("./src/forecast/mod.ts");
+    return await serveForecaster(args);
+  },
+
+  async openNbdDevice(uri) {
+    const { DataPlane } = await import("./src/dataplane/mod.ts");
+    const plane = await DataPlane.start({ log: createLog({ level: "error", clock }) });
+    const { device, size_bytes } = await plane.command("openDevice", { uri });
+    return {
+      size_bytes,
+      read: (at, length) => plane.command("readDevice", { device, at, length }),
+      write: async (at, bytes) => void await plane.command("writeDevice", { device, at, bytes }),
+      flush: async () => void await plane.command("flushDevice", { device }),
+      async close() {
+        await plane.command("closeDevice", { device });
+        await plane.stop();
+      },
+    };
+  },
+
+  async probeHost(places) {
+    const { probeHost } = await import("./src/dataplane/mod.ts");
+    return await probeHost(places);
+  },
+};
+
+function addressOf(listen: { path: string } | { host: string; port: number }): string {
+  if ("path" in listen) return `unix:${listen.path}`;
+  return `${listen.host.includes(":") ? `[${listen.host}]` : listen.host}:${listen.port}`;
+}
+
+// The data plane's thread never ends by itself: the process must be told to.
+Deno.exit(await runCli(Deno.args, parts));

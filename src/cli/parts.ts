@@ -1,0 +1,88 @@
+/** What main.ts gives the command line: everything that loads more than a client needs, on demand. */
+import type { Clock } from "../core/mod.ts";
+
+export interface CliParts {
+  readonly version: string;
+  readonly clock: Clock;
+  readonly config: ConfigTools;
+  startAgent(options: StartAgent): Promise<Service>;
+  startStore(options: StartStore): Promise<Service>;
+  /** Serves forecasts on standard input and output until its parent closes them. @returns the exit code. */
+  serveForecaster(args: readonly string[]): Promise<number>;
+  /** Opens an NBD export in this process. */
+  openNbdDevice(uri: string): Promise<NbdDevice>;
+  probeHost(options: ProbeHost): Promise<readonly Finding[]>;
+}
+
+/** The configuration as the command line needs it; reading it is the agent's business. */
+export interface ConfigTools {
+  /** @throws {PsmaError} config/... with line and column. */
+  load(path: string): Promise<LoadedConfig>;
+  /** Everything that is wrong with a file, one line each, in order; empty when nothing is. */
+  check(path: string): Promise<readonly ConfigFault[]>;
+}
+
+export interface ConfigFault {
+  readonly code: string;
+  readonly line: number;
+  readonly column: number;
+  readonly message: string;
+  readonly hint?: string;
+}
+
+export interface LoadedConfig {
+  readonly path: string;
+  readonly listen: string;
+  readonly token_file: string;
+  readonly state_dir: string;
+  /** With every default filled in. */
+  readonly values: Readonly<Record<string, unknown>>;
+}
+
+export interface StartAgent {
+  readonly config: string;
+  readonly log_level: "debug" | "info" | "warn" | "error";
+}
+
+export interface StartStore {
+  /** Volumes go to the one with the most free space. */
+  readonly directories: readonly string[];
+  readonly listen: string;
+  readonly nbd_listen: string;
+  /** Null: a file in the first directory. */
+  readonly token_file: string | null;
+  readonly capacity_bytes: number | null;
+  readonly log_level: "debug" | "info" | "warn" | "error";
+}
+
+/** A running agent or store in this process. */
+export interface Service {
+  readonly url: string;
+  /** Rejects when the service can no longer work; never resolves. */
+  readonly failed: Promise<never>;
+  stop(): Promise<void>;
+}
+
+/** A block device over NBD. Offsets and lengths in bytes. */
+export interface NbdDevice {
+  readonly size_bytes: number;
+  read(at: number, length: number): Promise<Uint8Array>;
+  write(at: number, bytes: Uint8Array): Promise<void>;
+  flush(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface ProbeHost {
+  readonly state_dir: string;
+  readonly token_file: string;
+}
+
+/** One line of `psma doctor`. */
+export interface Finding {
+  readonly name: string;
+  readonly level: "ok" | "warn" | "fail";
+  /** What was found. */
+  readonly found: string;
+  /** What to do about it; only where there is something to do. */
+  readonly advice?: string;
+}

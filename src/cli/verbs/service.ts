@@ -1,0 +1,94 @@
+/** `psma run` and `psma store serve`: the processes that stay. */
+import { type Command, Option } from "@commander-js/extra-typings";
+import { parseSize, PsmaError } from "../../core/mod.ts";
+import type { Service } from "../parts.ts";
+import type { Start } from "../program.ts";
+import { group, type Session, untilSignal, verb } from "../verb.ts";
+
+const LEVELS = ["debug", "info", "warn", "error"] as const;
+const STORE_PATH = "/var/lib/psma-store";
+
+const logLevel = () =>
+  new Option("--log-level <level>", "how much to log").choices(LEVELS).default("info" as const);
+/** The parent holds our standard input: when it dies, however it dies, we stop in order. */
+const untilStdinEnds = () => new Option("--until-stdin-ends").hideHelp();
+
+export function runVerb(start: Start): Command {
+  return verb("run", "Run the agent in the foreground", [
+    "psma run --config psma.yaml",
+    "psma run --log-level debug",
+  ])
+    .addOption(logLevel())
+    .addOption(untilStdinEnds())
+    .action((options) =>
+      start(options, async (session) => {
+        const { logLevel: log_level, untilStdinEnds } = options;
+        const config = session.configPath();
+        const service = await session.parts.startAgent({ config, log_level });
+        await stay(session, service, untilStdinEnds === true);
+      })
+    ) as never;
+}
+
+export function storeVerbs(start: Start): Command {
+  const serve = verb("serve", "Serve volumes to other machines' agents", [
+    "psma store serve --path /srv/psma-store",
+    "psma store serve --path ./store --listen 127.0.0.1:9320 --nbd-listen 127.0.0.1:10809",
+  ])
+    .option("--path <dir...>", "where the volumes' bytes live; several are filled evenly", [
+      STORE_PATH,
+    ])
+    .option("--listen <address>", "HTTP", "127.0.0.1:9320")
+    .option("--nbd-listen <address>", "NBD, where the bytes travel", "127.0.0.1:10809")
+    .option("--capacity <size>", "how much it may promise (default: what the disk has)")
+    .addOption(logLevel())
+    .addOption(untilStdinEnds())
+    .action((options) =>
+      start(options, async (session) => {
+        const service = await session.parts.startStore({
+          directories: options.path,
+          listen: options.listen,
+          nbd_listen: options.nbdListen,
+          token_file: options.tokenFile ?? null,
+          capacity_bytes: options.capacity === undefined ? null : parseSize(options.capacity),
+          log_level: options.logLevel,
+        });
+        await stay(session, service, options.untilStdinEnds === true);
+      })
+    );
+  return group("store", "The network data store", [serve as never]);
+}
+
+/** Serves until a signal, the end of standard input where asked for, or a failure; then stops in order. */
+async function stay(session: Session, service: Service, until_stdin_ends: boolean): Promise<void> {
+  using interrupted = untilSignal();
+  session.answer({ ready: true, url: service.url }, () => `Ready: ${service.url}`);
+  const stopped = new Promise<void>((resolve) =>
+    interrupted.signal.addEventListener("abort", () => resolve(), { once: true })
+  );
+  const reasons = [stopped, service.failed, ...(until_stdin_ends ? [stdinEnd()] : [])];
+  try {
+    if (!interrupted.signal.aborted) await Promise.race(reasons);
+  } finally {
+    await service.stop();
+  }
+}
+
+async function stdinEnd(): Promise<void> {
+  const part = new Uint8Array(1024);
+  while (await Deno.stdin.read(part) !== null);
+}
+
+/** A child process's verb: nobody types it. */
+export function internalVerbs(start: Start): Command {
+  const forecaster = verb("forecaster", "Serve forecasts on standard input and output", [])
+    .option("--dir <dir>", "where its database is")
+    .action((options) =>
+      start(options, async ({ parts }) => {
+        const dir = options.dir;
+        const code = await parts.serveForecaster(dir === undefined ? [] : ["--dir", dir]);
+        if (code !== 0) throw new PsmaError("internal/forecaster", "Cannot serve forecasts");
+      })
+    );
+  return group("internal", "What psma starts by itself", [forecaster as never]);
+}

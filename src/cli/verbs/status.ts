@@ -1,0 +1,111 @@
+/** `psma status`: what is there, how full it is, and how it goes. */
+import type { Command } from "@commander-js/extra-typings";
+import type { AgentStatus, VolumeView } from "../../api/client.ts";
+import { formatDuration, formatSize } from "../../core/mod.ts";
+import { formatMirrorLine } from "../mirror_text.ts";
+import type { Start } from "../program.ts";
+import { formatTable } from "../table.ts";
+import { type Session, untilSignal, verb } from "../verb.ts";
+
+const WATCH_MS = 1000;
+
+export function statusVerb(start: Start): Command {
+  return verb("status", "Show volumes, sizes, forecasts and mirrors", [
+    "psma status",
+    "psma status data --json",
+    "psma status --watch",
+  ])
+    .argument("[volume]", "only this one")
+    .option("--watch", "show it again every second, until interrupted")
+    .action((volume, options) =>
+      start(options, (session) => options.watch ? watch(session, volume) : show(session, volume))
+    ) as never;
+}
+
+async function show(session: Session, volume: string | undefined): Promise<void> {
+  const status = await read(session, volume);
+  session.answer(status, () => formatStatus(session, status));
+}
+
+async function watch(session: Session, volume: string | undefined): Promise<void> {
+  using interrupted = untilSignal();
+  while (!interrupted.signal.aborted) {
+    const status = await read(session, volume);
+    if (session.json) session.answer(status, () => "");
+    else if (session.stderr.is_terminal) session.live.draw(formatStatus(session, status));
+    else session.answer(status, () => formatStatus(session, status));
+    await session.clock.sleep(WATCH_MS, interrupted.signal).catch(() => {});
+  }
+}
+
+async function read(session: Session, volume: string | undefined): Promise<AgentStatus> {
+  const agent = await session.agent();
+  const status = await agent.status();
+  return volume === undefined ? status : { ...status, volumes: [await agent.volume(volume)] };
+}
+
+function formatStatus(session: Session, status: AgentStatus): string {
+  const { paint, clock } = session;
+  const up = formatDuration(clock.nowMs() - Date.parse(status.started_at));
+  const head = `psma ${status.version}, up ${up}: ` +
+    (status.ready
+      ? paint("green", "ready")
+      : paint("yellow", `not ready: ${status.not_ready.join("; ")}`));
+  if (status.volumes.length === 0) {
+    return `${head}\nNo volumes. Make one: psma volume create NAME --size 10GiB`;
+  }
+  return `${head}\n\n${formatVolumes(session, status.volumes)}`;
+}
+
+/** The table of `psma status` and `psma volume list`. */
+export function formatVolumes(session: Session, volumes: readonly VolumeView[]): string {
+  const { paint, clock } = session;
+  const rows = volumes.map((volume) => [
+    paint("bold", volume.name),
+    formatState(session, volume),
+    formatSize(volume.size_bytes),
+    formatUsed(volume),
+    formatTimeToFull(volume, clock.nowMs()),
+    volume.mirror === null ? "none" : formatMirrorLine(volume.mirror),
+    formatCutover(volume),
+  ]);
+  return formatTable([
+    { title: "VOLUME" },
+    { title: "STATE" },
+    { title: "SIZE", align: "right" },
+    { title: "USED", align: "right" },
+    { title: "FULL IN" },
+    { title: "MIRROR" },
+    { title: "LAST CUTOVER" },
+  ], rows);
+}
+
+function formatState({ paint }: Session, { state, reason }: VolumeView): string {
+  const colour = state === "attached" ? "green" : state === "failed" ? "red" : "dim";
+  return paint(colour, state) + (reason === undefined ? "" : ` (${reason})`);
+}
+
+function formatUsed({ used_bytes, size_bytes, filesystem }: VolumeView): string {
+  const whole = filesystem?.size_bytes ?? size_bytes;
+  return `${formatSize(used_bytes)} ${Math.round(100 * used_bytes / whole)}%`;
+}
+
+/** The median and, in brackets, the time that the plan acts on. */
+export function formatTimeToFull({ time_to_full }: VolumeView, now_ms: number): string {
+  if (time_to_full === null) return "no forecast yet";
+  const { median_at, upper_at, upper_level } = time_to_full;
+  if (upper_at === null) return "beyond the horizon";
+  const from = (at: string) => formatDuration(Math.max(0, Date.parse(at) - now_ms));
+  const median = median_at === null ? "beyond the horizon" : from(median_at);
+  return `${median} (${Math.round(upper_level * 100)}%: ${from(upper_at)})`;
+}
+
+function formatCutover({ last_cutover }: VolumeView): string {
+  if (last_cutover === null) return "never";
+  const { epoch, io_errors, latency_us } = last_cutover;
+  return `epoch ${epoch}, ${io_errors} errors, max ${formatMicroseconds(latency_us.window_max)}`;
+}
+
+export function formatMicroseconds(us: number): string {
+  return us < 1000 ? `${Math.round(us)}µs` : `${(us / 1000).toFixed(us < 10_000 ? 1 : 0)}ms`;
+}

@@ -1,0 +1,131 @@
+/** `psma volume …`: make, show, serve and delete volumes. */
+import type { Command } from "@commander-js/extra-typings";
+import type { VolumeView } from "../../api/client.ts";
+import { formatSize, parseSize, PsmaError } from "../../core/mod.ts";
+import type { Start } from "../program.ts";
+import { formatPairs } from "../table.ts";
+import { group, type Session, verb } from "../verb.ts";
+import { formatTimeToFull, formatVolumes } from "./status.ts";
+
+const FRONTENDS = ["auto", "ublk", "fuse", "nbd"] as const;
+
+export function volumeVerbs(start: Start): Command {
+  const list = verb("list", "List volumes", ["psma volume list", "psma volume list --json"])
+    .action((options) => start(options, listVolumes));
+  const show = verb("show", "Show one volume", ["psma volume show data --json"])
+    .argument("<volume>")
+    .action((name, options) =>
+      start(
+        options,
+        async (session) => answerVolume(session, await (await session.agent()).volume(name)),
+      )
+    );
+  return group("volume", "Make, show, serve and delete volumes", [
+    createVerb(start),
+    list as never,
+    show as never,
+    servingVerb(start, "attach", "Serve a volume to applications"),
+    servingVerb(start, "detach", "Stop serving a volume: unmounts what psma mounted"),
+    deleteVerb(start),
+  ]);
+}
+
+function createVerb(start: Start): Command {
+  return verb("create", "Make a volume", [
+    "psma volume create data --size 10GiB",
+    "psma volume create data --size 10GiB --max-size 200GiB --frontend nbd",
+  ])
+    .argument("<volume>", "its name: lower-case letters, digits, dots, dashes, underscores")
+    .requiredOption("--size <size>", "how large, like 10GiB")
+    .option("--max-size <size>", "how large it may ever grow")
+    .option("--store <store>", "the data store to make it in (default: the configuration's first)")
+    .option("--frontend <frontend>", `how applications reach it: ${FRONTENDS.join(", ")}`, "auto")
+    .action((name, options) =>
+      start(options, async (session) => {
+        const frontend = FRONTENDS.find((one) => one === options.frontend);
+        if (frontend === undefined) {
+          throw new PsmaError(
+            "usage/frontend",
+            `Cannot use frontend "${options.frontend}": it is unknown`,
+            {
+              hint: `One of ${FRONTENDS.join(", ")}.`,
+            },
+          );
+        }
+        const volume = await (await session.agent()).createVolume({
+          name,
+          size_bytes: parseSize(options.size),
+          ...(options.maxSize === undefined ? {} : { max_size_bytes: parseSize(options.maxSize) }),
+          ...(options.store === undefined ? {} : { store: options.store }),
+          frontend,
+        });
+        answerVolume(session, volume);
+      })
+    ) as never;
+}
+
+function servingVerb(start: Start, name: "attach" | "detach", about: string): Command {
+  return verb(name, about, [`psma volume ${name} data`])
+    .argument("<volume>")
+    .action((volume, options) =>
+      start(
+        options,
+        async (session) => answerVolume(session, await (await session.agent())[name](volume)),
+      )
+    ) as never;
+}
+
+function deleteVerb(start: Start): Command {
+  return verb("delete", "Delete a detached volume and all its bytes", [
+    "psma volume delete data --yes",
+  ])
+    .argument("<volume>")
+    .option("--yes", "it is meant")
+    .action((name, options) =>
+      start(options, async (session) => {
+        if (!options.yes) {
+          throw new PsmaError("usage/confirm", `Cannot delete ${name}: --yes is missing`, {
+            hint: "This deletes all its bytes. Add --yes when that is meant.",
+          });
+        }
+        await (await session.agent()).deleteVolume(name);
+        session.answer({ deleted: name }, () => `Deleted ${name}.`);
+      })
+    ) as never;
+}
+
+async function listVolumes(session: Session): Promise<void> {
+  const volumes = await (await session.agent()).volumes();
+  session.answer(
+    volumes,
+    () => volumes.length === 0 ? "No volumes." : formatVolumes(session, volumes),
+  );
+}
+
+function answerVolume(session: Session, volume: VolumeView): void {
+  session.answer(volume, () => formatVolume(session, volume));
+}
+
+function formatVolume(session: Session, volume: VolumeView): string {
+  const { filesystem, backup, active } = volume;
+  const pairs: [string, string][] = [
+    ["volume", session.paint("bold", volume.name)],
+    ["state", volume.reason === undefined ? volume.state : `${volume.state}: ${volume.reason}`],
+    ["size", `${formatSize(volume.size_bytes)} of at most ${formatSize(volume.max_size_bytes)}`],
+    ["used", `${formatSize(volume.used_bytes)} (${volume.used_source})`],
+    ["full in", formatTimeToFull(volume, session.clock.nowMs())],
+    ["active", `${active.store}: ${active.uri}, epoch ${volume.epoch}`],
+    ["backup", backup === null ? "none" : `${backup.store}, ${formatSize(backup.size_bytes)}`],
+    ...volume.exports.map((one): [string, string] => [
+      one.frontend,
+      one.frontend === "nbd" ? one.uri : `${one.device} (${one.path})`,
+    ]),
+  ];
+  if (filesystem !== null) {
+    pairs.push([
+      "file system",
+      `${filesystem.type} on ${filesystem.mount}, ${formatSize(filesystem.size_bytes)}`,
+    ]);
+  }
+  return formatPairs(pairs);
+}
