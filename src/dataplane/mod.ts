@@ -1,5 +1,7 @@
 /** The data plane as the main thread sees it: a handle and plain messages. */
 export * from "./attachment.ts";
+export { type HostFinding, probeHost, type ProbePlaces } from "./doctor.ts";
 export * from "./handle.ts";
 export { canServeFuse } from "./host.ts";
 export * from "./messages.ts";
+export { notifyServiceManager } from "./service_manager.ts";
