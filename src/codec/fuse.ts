@@ -110,6 +110,11 @@ export function fuseIoLength(words: Uint32Array, at: number): number {
   return words[at + BODY + 4] as number;
 }
 
+/** The `open` flags of the descriptor that a WRITE came through. */
+export function fuseWriteOpenFlags(words: Uint32Array, at: number): number {
+  return words[at + BODY + 8] as number;
+}
+
 export function fuseFallocateLength(words: Uint32Array, at: number): number {
   return u64(words, at + BODY + 4);
 }

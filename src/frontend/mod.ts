@@ -1,3 +1,4 @@
 /** How applications reach a volume. */
+export * from "./fuse.ts";
 export * from "./nbd_exports.ts";
 export * from "./nbd_server.ts";

@@ -15,6 +15,7 @@ const QUICK = {
   open: { parameters: ["buffer", "i32", "u32"], result: "i32" },
   close: { parameters: ["i32"], result: "i32" },
   read: { parameters: ["i32", "buffer", "usize"], result: "isize" },
+  readInto: { name: "read", parameters: ["i32", "buffer", "u32"], result: "i32" },
   write: { parameters: ["i32", "buffer", "usize"], result: "isize" },
   pread: { parameters: ["i32", "usize", "usize", "i64"], result: "isize" },
   lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
@@ -97,10 +98,17 @@ function openLibc<T extends Deno.ForeignLibraryInterface>(
   }
 }
 
+let errnoView: Deno.UnsafePointerView | undefined;
+
 /** The calling thread's errno, valid right after a quick call that failed. */
 export function errno(): number {
-  const at = libc().__errno_location();
-  return at === null ? 0 : new Deno.UnsafePointerView(at).getInt32();
+  // A thread's errno has one address for all its life, and each thread loads this module for itself.
+  if (errnoView === undefined) {
+    const at = libc().__errno_location();
+    if (at === null) return 0;
+    errnoView = new Deno.UnsafePointerView(at);
+  }
+  return errnoView.getInt32();
 }
 
 /** Text as libc reads it: UTF-8 with a zero byte at the end. */

@@ -1,0 +1,224 @@
+/**
+ * Loop devices by ioctl, for the main thread: a file that the data plane serves becomes a block device.
+ * Source: include/uapi/linux/loop.h, Linux 5.8 and later (LOOP_CONFIGURE).
+ *
+ * Direct I/O is on by default: the loop device then passes the application's pages straight to the file, many
+ * requests at a time; without it one kernel thread copies each through the page cache first.
+ */
+import { PsmaError, systemClock } from "../core/mod.ts";
+import { attempt, mustSucceed } from "./attempt.ts";
+import { sectorBytesOf } from "./detect.ts";
+import { cString, libc, slowLibc, sysError } from "./libc.ts";
+
+const LOOP_CLR_FD = 0x4C01n, LOOP_GET_STATUS64 = 0x4C05n, LOOP_SET_CAPACITY = 0x4C07n;
+const LOOP_CONFIGURE = 0x4C0An, LOOP_CTL_GET_FREE = 0x4C82n;
+const BLKGETSIZE64 = 0x80081272n;
+const LOOP_CONFIG_BYTES = 304, LOOP_INFO_BYTES = 232;
+/** Within `struct loop_config`; within `struct loop_info64`, where the file's name has 64 bytes. */
+const CONFIG_FLAGS_AT = 60, CONFIG_NAME_AT = 64, INFO_NAME_AT = 56, NAME_BYTES = 64;
+const LO_FLAGS_READ_ONLY = 1, LO_FLAGS_DIRECT_IO = 16;
+const O_RDONLY = 0, O_RDWR = 2, O_CLOEXEC = 0o2000000;
+const EBUSY = 16, ENXIO = 6;
+const CONFIGURE_TRIES = 32;
+const CAPACITY_WITHIN_MS = 10_000, CAPACITY_EVERY_MS = 10;
+
+export interface AttachLoop {
+  /** An absolute path without symbolic links. */
+  readonly path: string;
+  readonly directIo?: boolean;
+  readonly readOnly?: boolean;
+  /**
+   * Logical block size. By default what the contents were made for: an XFS says it; ext4, btrfs and a blank
+   * file get 4096, so that no write is smaller than a page; all else, such as a partition table, 512.
+   */
+  readonly blockBytes?: number;
+}
+
+export interface AttachedLoop {
+  /** `/dev/loop3`. */
+  readonly device: string;
+  readonly blockBytes: number;
+  /** What the kernel made of `directIo`: a file system under the file may refuse it. */
+  readonly directIo: boolean;
+}
+
+/**
+ * Attaches a file to a free loop device, without partition scan.
+ * @throws {PsmaError} sys/permission, sys/errno-N.
+ */
+export async function attachLoop(options: AttachLoop): Promise<AttachedLoop> {
+  const { path, directIo = true, readOnly = false } = options;
+  const blockBytes = options.blockBytes ?? await sectorBytesOf(path);
+  const flags = (directIo ? LO_FLAGS_DIRECT_IO : 0) | (readOnly ? LO_FLAGS_READ_ONLY : 0);
+  const config = new Uint8Array(LOOP_CONFIG_BYTES), view = new DataView(config.buffer);
+  const file = await openSlowly(path, readOnly ? O_RDONLY : O_RDWR);
+  try {
+    view.setUint32(0, file, true);
+    view.setUint32(4, blockBytes, true);
+    view.setUint32(CONFIG_FLAGS_AT, flags, true);
+    config.set(shortName(path), CONFIG_NAME_AT);
+    const device = await configure(path, config);
+    return { device, blockBytes, directIo: await usesDirectIo(device) };
+  } finally {
+    await slowLibc().close(file);
+  }
+}
+
+/** Another process may take the device between "which is free" and "take it": then the next one. */
+async function configure(path: string, config: Uint8Array<ArrayBuffer>): Promise<string> {
+  const control = await openSlowly("/dev/loop-control", O_RDWR);
+  try {
+    for (let i = 0; i < CONFIGURE_TRIES; i++) {
+      const number = await mustSucceed("find a free loop device", {
+        slow: () => slowLibc().ioctlValue(control, LOOP_CTL_GET_FREE, 0n),
+        here: () => libc().ioctlValue(control, LOOP_CTL_GET_FREE, 0n),
+      });
+      const device = `/dev/loop${number}`;
+      const result = await withDevice(device, O_RDWR, (fd) =>
+        attempt({
+          slow: () => slowLibc().ioctl(fd, LOOP_CONFIGURE, config),
+          here: () => libc().ioctl(fd, LOOP_CONFIGURE, config),
+        }));
+      if (result >= 0) return device;
+      if (result !== -EBUSY) throw sysError(`attach ${path} to ${device}`, result);
+    }
+  } finally {
+    await slowLibc().close(control);
+  }
+  throw new PsmaError("sys/errno-16", `Cannot attach ${path}: every free loop device was taken`, {
+    hint: "Another program attaches loop devices all the time: try again when it has ended.",
+  });
+}
+
+async function usesDirectIo(device: string): Promise<boolean> {
+  return (await Deno.readTextFile(`/sys/block/${baseName(device)}/loop/dio`)).trim() === "1";
+}
+
+/**
+ * Detaches a loop device. While somebody uses it (a mount, an open descriptor) the kernel detaches it when the
+ * last one lets go; a device that is not attached is success.
+ * @returns whether it is free now. @throws {PsmaError} sys/errno-N.
+ */
+export async function detachLoop(device: string): Promise<boolean> {
+  const result = await withDevice(device, O_RDWR, (fd) =>
+    attempt({
+      slow: () => slowLibc().ioctlValue(fd, LOOP_CLR_FD, 0n),
+      here: () => libc().ioctlValue(fd, LOOP_CLR_FD, 0n),
+    }));
+  if (result < 0 && result !== -ENXIO) throw sysError(`detach ${device}`, result);
+  return await backingFile(device) === undefined;
+}
+
+/**
+ * Makes a loop device as large as its file has become. The kernel may miss a new size that it learns while
+ * writes are in flight, so the size is asked for, set and looked at again until it shows.
+ * @param path the file, whose size is read afresh. @returns bytes of the device.
+ * @throws {PsmaError} timeout/loop when it does not show within ten seconds.
+ */
+export async function growLoop(device: string, path: string): Promise<number> {
+  const deadlineMs = systemClock.monotonicMs() + CAPACITY_WITHIN_MS;
+  return await withDevice(device, O_RDONLY, async (fd) => {
+    for (;;) {
+      const { size } = await Deno.stat(path);
+      await mustSucceed(`resize ${device}`, {
+        slow: () => slowLibc().ioctlValue(fd, LOOP_SET_CAPACITY, 0n),
+        here: () => libc().ioctlValue(fd, LOOP_SET_CAPACITY, 0n),
+      });
+      const bytes = await deviceBytesOf(device, fd);
+      // The device has whole sectors of 512 bytes.
+      if (bytes === size - size % 512) return bytes;
+      if (systemClock.monotonicMs() > deadlineMs) {
+        throw new PsmaError(
+          "timeout/loop",
+          `Cannot resize ${device}: it still has ${bytes} bytes, its file ${size}`,
+          { hint: `Try: losetup -c ${device}` },
+        );
+      }
+      await systemClock.sleep(CAPACITY_EVERY_MS);
+    }
+  });
+}
+
+/** Bytes of a block device. @throws {PsmaError} sys/errno-N. */
+export function deviceBytes(device: string): Promise<number> {
+  return withDevice(device, O_RDONLY, (fd) => deviceBytesOf(device, fd));
+}
+
+async function deviceBytesOf(device: string, fd: number): Promise<number> {
+  const size = new Uint8Array(8);
+  await mustSucceed(`measure ${device}`, {
+    slow: () => slowLibc().ioctl(fd, BLKGETSIZE64, size),
+    here: () => libc().ioctl(fd, BLKGETSIZE64, size),
+  });
+  return Number(new DataView(size.buffer).getBigUint64(0, true));
+}
+
+/**
+ * Loop devices on a file, also when the file's own mount has gone since: the kernel then shows another path,
+ * but the name given when the device was attached stays.
+ */
+export async function findLoops(path: string): Promise<string[]> {
+  const devices: string[] = [];
+  const name = new TextDecoder().decode(shortName(path));
+  for await (const { name: block } of Deno.readDir("/sys/block")) {
+    if (!block.startsWith("loop")) continue;
+    const device = `/dev/${block}`;
+    const backing = await backingFile(device);
+    if (backing === undefined) continue;
+    if (backing === path || await attachedName(device) === name) devices.push(device);
+  }
+  return devices.sort();
+}
+
+/** Path of the attached file as the kernel shows it now. */
+async function backingFile(device: string): Promise<string | undefined> {
+  try {
+    const text = await Deno.readTextFile(`/sys/block/${baseName(device)}/loop/backing_file`);
+    return text.replace(/\n$/, "");
+  } catch {
+    // No such attribute while nothing is attached.
+    return undefined;
+  }
+}
+
+/** The name given when it was attached. */
+function attachedName(device: string): Promise<string | undefined> {
+  return withDevice(device, O_RDONLY, async (fd) => {
+    const info = new Uint8Array(LOOP_INFO_BYTES);
+    const result = await slowLibc().ioctl(fd, LOOP_GET_STATUS64, info);
+    if (result < 0) return undefined;
+    const name = info.subarray(INFO_NAME_AT, INFO_NAME_AT + NAME_BYTES);
+    return new TextDecoder().decode(name.subarray(0, name.indexOf(0)));
+  });
+}
+
+/** The end of a path, as much as the kernel keeps: the end tells files apart better than the beginning. */
+function shortName(path: string): Uint8Array {
+  return new TextEncoder().encode(path).slice(-(NAME_BYTES - 1));
+}
+
+async function withDevice<T>(
+  device: string,
+  flags: number,
+  use: (fd: number) => Promise<T>,
+): Promise<T> {
+  const fd = await openSlowly(device, flags);
+  try {
+    return await use(fd);
+  } finally {
+    await slowLibc().close(fd);
+  }
+}
+
+/** Opens what may be served by this process, off this thread. @throws {PsmaError} sys/... */
+function openSlowly(path: string, flags: number): Promise<number> {
+  const name = cString(path);
+  return mustSucceed(`open ${path}`, {
+    slow: () => slowLibc().open(name, flags | O_CLOEXEC, 0),
+    here: () => libc().open(name, flags | O_CLOEXEC, 0),
+  });
+}
+
+function baseName(device: string): string {
+  return device.slice(device.lastIndexOf("/") + 1);
+}

@@ -1,0 +1,160 @@
+/**
+ * Mounts and unmounts file systems by system call. For the main thread: mounting a served device makes
+ * the kernel read it, and the data-plane thread answers meanwhile.
+ */
+import { PsmaError } from "../core/mod.ts";
+import { attempt } from "./attempt.ts";
+import { cString, libc, slowLibc, sysError } from "./libc.ts";
+
+/** The type under which /proc/self/mountinfo lists volumes that PSMA serves as files. */
+export const FUSE_TYPE = "fuse.psma";
+
+const MNT_DETACH = 2;
+const EINVAL = 22, ENOENT = 2, EBUSY = 16, EUCLEAN = 117, ENODEV = 19;
+
+/** Words of mount options that are flags of mount(2); all others go to the file system as they are. */
+const FLAGS: Readonly<Record<string, bigint>> = {
+  ro: 1n,
+  nosuid: 2n,
+  nodev: 4n,
+  noexec: 8n,
+  sync: 16n,
+  dirsync: 128n,
+  noatime: 1024n,
+  nodiratime: 2048n,
+  relatime: 1n << 21n,
+  strictatime: 1n << 24n,
+  lazytime: 1n << 25n,
+  rw: 0n,
+  defaults: 0n,
+};
+
+export interface MountEntry {
+  /** Where it is mounted. */
+  readonly at: string;
+  /** The file system's type: `xfs`, `fuse.psma`. */
+  readonly type: string;
+  /** The device, or whatever name the file system gave. */
+  readonly source: string;
+}
+
+/** Decodes /proc/self/mountinfo (proc(5)), in the order of mounting. */
+export function decodeMountinfo(text: string): MountEntry[] {
+  const entries: MountEntry[] = [];
+  for (const line of text.split("\n")) {
+    const [before = "", after = ""] = line.split(" - ");
+    const at = before.split(" ")[4], [type, source] = after.split(" ");
+    if (at === undefined || type === undefined || source === undefined) continue;
+    entries.push({ at: unescapeOctal(at), type, source: unescapeOctal(source) });
+  }
+  return entries;
+}
+
+/** What this process's name space has mounted. */
+export function listMounts(): MountEntry[] {
+  return decodeMountinfo(Deno.readTextFileSync("/proc/self/mountinfo"));
+}
+
+/** What is mounted right on `path`, the topmost last. An absolute path without symbolic links. */
+export function mountsAt(path: string): MountEntry[] {
+  return listMounts().filter((entry) => entry.at === path);
+}
+
+export interface MountFilesystem {
+  readonly device: string;
+  /** A directory, made when absent. */
+  readonly at: string;
+  /** `xfs`, `ext4`, `btrfs`. */
+  readonly type: string;
+  /** As in fstab: `noatime,discard`. */
+  readonly options?: string;
+}
+
+/**
+ * Mounts a file system. XFS's protection against mounting one UUID twice stays on: two copies of a volume
+ * are two different histories, and mounting both is a mistake unless `nouuid` says otherwise.
+ * @throws {PsmaError} sys/permission, sys/errno-N with the likely cause as its hint.
+ */
+export async function mountFilesystem(mount: MountFilesystem): Promise<void> {
+  const { device, at, type } = mount;
+  await Deno.mkdir(at, { recursive: true });
+  const { flags, data } = splitMountOptions(mount.options ?? "");
+  const args = [cString(device), cString(at), cString(type), flags, cString(data)] as const;
+  const result = await attempt({
+    slow: () => slowLibc().mount(...args),
+    here: () => libc().mount(...args),
+  });
+  if (result >= 0 || isMounted(device, at)) return;
+  const error = sysError(`mount ${device} (${type}) on ${at}`, result);
+  const hint = mountHint(type, -result) ?? error.hint;
+  throw new PsmaError(error.code, error.message, hint === undefined ? {} : { hint });
+}
+
+/** Whether an attempt had its effect although the second one failed: then the device is on top there. */
+function isMounted(device: string, at: string): boolean {
+  return mountsAt(at).at(-1)?.source === device;
+}
+
+/** `noatime,discard` → mount(2)'s flags and the file system's own options. */
+export function splitMountOptions(options: string): { flags: bigint; data: string } {
+  let flags = 0n;
+  const data: string[] = [];
+  for (const word of options.split(",").filter((word) => word !== "")) {
+    const flag = FLAGS[word];
+    if (flag === undefined) data.push(word);
+    else flags |= flag;
+  }
+  return { flags, data: data.join(",") };
+}
+
+function mountHint(type: string, code: number): string | undefined {
+  switch (code) {
+    case EINVAL:
+      return type === "xfs"
+        ? "The device holds no XFS that this kernel can mount, an option is unknown, its sectors are " +
+          "smaller than the device's, or a file system with the same UUID is mounted already."
+        : `The device holds no ${type} that this kernel can mount, or an option is unknown.`;
+    case EBUSY:
+      return "The device or the directory is in use by another mount.";
+    case EUCLEAN:
+      return `The file system is damaged: check it with fsck.${type} before mounting.`;
+    case ENODEV:
+      return `This kernel has no ${type}: load its module.`;
+  }
+  return undefined;
+}
+
+export interface UnmountOptions {
+  /** Takes it out of the tree at once and lets go of it when its last user does. */
+  readonly lazy?: boolean;
+}
+
+/**
+ * Unmounts what is topmost at `at`; nothing mounted there is success.
+ * @throws {PsmaError} sys/errno-16 while somebody uses it.
+ */
+export async function unmountFilesystem(at: string, options: UnmountOptions = {}): Promise<void> {
+  const path = cString(at), flags = options.lazy ? MNT_DETACH : 0;
+  if (mountsAt(at).length === 0) return;
+  const result = await attempt({
+    slow: () => slowLibc().umount2(path, flags),
+    here: () => libc().umount2(path, flags),
+  });
+  if (result >= 0 || result === -EINVAL || result === -ENOENT) return;
+  const error = sysError(`unmount ${at}`, result);
+  const hint = result === -EBUSY ? "A program has a file open there: lsof names it." : error.hint;
+  throw new PsmaError(error.code, error.message, hint === undefined ? {} : { hint });
+}
+
+/**
+ * Detaches a mount at once on this thread, also on one that serves it: a lazy unmount waits for nobody.
+ * Nothing mounted there, or not permitted, changes nothing.
+ */
+export function umountLazily(path: string): void {
+  libc().umount2(cString(path), MNT_DETACH);
+}
+
+/** /proc writes blanks and backslashes as octal escapes. */
+function unescapeOctal(text: string): string {
+  return text.replace(/\\([0-7]{3})/g, (_, digits) => String.fromCharCode(parseInt(digits, 8)));
+}

@@ -1,0 +1,33 @@
+/** Finds and removes what a killed agent left in the kernel: its file mount, and what stands on it. */
+import { detachLoop, findLoops } from "./loop.ts";
+import { FUSE_TYPE, listMounts, mountsAt, unmountFilesystem } from "./mount.ts";
+
+export interface Removed {
+  readonly mounts: readonly string[];
+  readonly loops: readonly string[];
+}
+
+/**
+ * Removes the leftovers of an export: file systems mounted from loop devices on `path`, those devices, and
+ * the file mount itself. All lazily, so that it also works where nobody answers any more.
+ * Only right when nobody serves `path`: programs on those file systems see I/O errors from then on anyway.
+ * @param path where the volume's file was mounted. Mounts of other programs there stay.
+ * @returns what was removed. @throws {PsmaError} sys/permission, sys/errno-N.
+ */
+export async function removeStale(path: string): Promise<Removed> {
+  const mounts: string[] = [];
+  // Found first: the kernel forgets a file's path once its mount has gone.
+  const loops = await findLoops(path);
+  // The newest first: a mount may stand inside another.
+  for (const { at, source } of listMounts().reverse()) {
+    if (!loops.includes(source)) continue;
+    await unmountFilesystem(at, { lazy: true });
+    mounts.push(at);
+  }
+  for (const device of loops) await detachLoop(device);
+  while (mountsAt(path).at(-1)?.type === FUSE_TYPE) {
+    await unmountFilesystem(path, { lazy: true });
+    mounts.push(path);
+  }
+  return { mounts, loops };
+}
