@@ -12,7 +12,7 @@ export class ServedVolumes {
   constructor(readonly plane: DataPlane) {}
 
   /**
-   * Opens, fences, then exports: no writer comes in before the epoch is known.
+   * Opens and exports, fenced from the first moment: an old writer that reconnects finds no gap.
    * @returns the NBD URI without an epoch, and the size that the data plane has.
    */
   async open(
@@ -27,8 +27,7 @@ export class ServedVolumes {
       max_size_bytes: size_bytes,
       initial: { store: STORE, store_volume: id, size_bytes, backend },
     });
-    await this.promote(id, epoch);
-    const { uri } = await this.plane.command("exportNbd", { name: id, description: id });
+    const { uri } = await this.plane.command("exportNbd", { name: id, description: id, epoch });
     return { uri, size_bytes: status.size_bytes };
   }
 
