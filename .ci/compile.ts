@@ -26,7 +26,7 @@ function run(command: string, args: readonly string[], env: Record<string, strin
     stdout: "inherit",
     stderr: "inherit",
   }).outputSync();
-  if (!success) throw new Error(`Cannot compile: ${command} ${args[0]} failed`);
+  if (!success) throw new Error(`Cannot compile: ${[command, ...args].join(" ")} failed`);
 }
 
 /** Bundles the program and its worker, and lays the files that they read beside them. */
@@ -107,16 +107,21 @@ function selfTest(): void {
   }
 }
 
+async function main(): Promise<void> {
+  run("rm", ["-rf", "dist"]);
+  bundle();
+  if (await denortIsAtHand()) compile();
+  else {
+    say("denort is out of reach; packing deno itself into a self-extracting file");
+    await packSelfExtracting();
+  }
+  selfTest();
+  say(`built dist/psma, ${(Deno.statSync(built).size / 1024 ** 2).toFixed(1)} MiB`);
+}
+
 try {
-  Deno.removeSync(`${root}/dist`, { recursive: true });
+  await main();
 } catch (error) {
-  if (!(error instanceof Deno.errors.NotFound)) throw error;
+  say(error instanceof Error ? error.message : String(error));
+  Deno.exit(1);
 }
-bundle();
-if (await denortIsAtHand()) compile();
-else {
-  say("denort is out of reach; packing deno itself into a self-extracting file");
-  await packSelfExtracting();
-}
-selfTest();
-say(`built dist/psma, ${(Deno.statSync(built).size / 1024 ** 2).toFixed(1)} MiB`);
