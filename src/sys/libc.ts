@@ -11,6 +11,7 @@ const QUICK = {
   __errno_location: { parameters: [], result: "pointer" },
   mmap: { parameters: ["usize", "usize", "i32", "i32", "i32", "i64"], result: "usize" },
   munmap: { parameters: ["usize", "usize"], result: "i32" },
+  memcpy: { parameters: ["usize", "usize", "usize"], result: "void" },
   madvise: { parameters: ["usize", "usize", "i32"], result: "i32" },
   open: { parameters: ["buffer", "i32", "u32"], result: "i32" },
   close: { parameters: ["i32"], result: "i32" },

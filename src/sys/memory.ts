@@ -31,6 +31,11 @@ export function unmapMemory(memory: Memory): void {
   libc().munmap(BigInt(memory.address), BigInt(memory.bytes.length));
 }
 
+/** Copies between mapped regions that do not overlap, where only addresses are known. */
+export function copyMemory(to: number, from: number, length: number): void {
+  libc().memcpy(BigInt(to), BigInt(from), BigInt(length));
+}
+
 function map(length: number, flags: number, fd: number, offset: number, doing: string): Memory {
   assert(length > 0, "mapping is empty");
   const address = libc().mmap(0n, BigInt(length), PROT_READ_WRITE, flags, fd, BigInt(offset));

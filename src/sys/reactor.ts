@@ -137,12 +137,14 @@ export class Reactor {
     return this.#wait(memory, (i) => this.ring.send(fd, memory.address, length, this.#kind, i));
   }
 
-  connect(fd: number, sockaddr: Uint8Array): Promise<number> {
+  async connect(fd: number, sockaddr: Uint8Array): Promise<number> {
     const memory = copyOut(sockaddr);
-    return this.#wait(
+    const result = await this.#wait(
       memory,
       (i) => this.ring.connect(fd, memory.address, sockaddr.length, this.#kind, i),
     );
+    releaseMemory(memory);
+    return result;
   }
 
   /** Resolves after `ms`, in this thread's own time. */
