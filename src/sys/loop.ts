@@ -9,6 +9,7 @@ import { PsmaError, systemClock } from "../core/mod.ts";
 import { attempt, mustSucceed } from "./attempt.ts";
 import { sectorBytesOf } from "./detect.ts";
 import { cString, libc, slowLibc, sysError } from "./libc.ts";
+import { realMountPoint } from "./mount.ts";
 
 const LOOP_CLR_FD = 0x4C01n, LOOP_GET_STATUS64 = 0x4C05n, LOOP_SET_CAPACITY = 0x4C07n;
 const LOOP_CONFIGURE = 0x4C0An, LOOP_CTL_GET_FREE = 0x4C82n;
@@ -23,7 +24,6 @@ const CONFIGURE_TRIES = 32;
 const CAPACITY_WITHIN_MS = 10_000, CAPACITY_EVERY_MS = 10;
 
 export interface AttachLoop {
-  /** An absolute path without symbolic links. */
   readonly path: string;
   readonly directIo?: boolean;
   readonly readOnly?: boolean;
@@ -47,7 +47,8 @@ export interface AttachedLoop {
  * @throws {PsmaError} sys/permission, sys/errno-N.
  */
 export async function attachLoop(options: AttachLoop): Promise<AttachedLoop> {
-  const { path, directIo = true, readOnly = false } = options;
+  const { directIo = true, readOnly = false } = options;
+  const path = realMountPoint(options.path);
   const blockBytes = options.blockBytes ?? await sectorBytesOf(path);
   const flags = (directIo ? LO_FLAGS_DIRECT_IO : 0) | (readOnly ? LO_FLAGS_READ_ONLY : 0);
   const config = new Uint8Array(LOOP_CONFIG_BYTES), view = new DataView(config.buffer);
@@ -158,14 +159,14 @@ async function deviceBytesOf(device: string, fd: number): Promise<number> {
  * but the name given when the device was attached stays.
  */
 export async function findLoops(path: string): Promise<string[]> {
-  const devices: string[] = [];
-  const name = new TextDecoder().decode(shortName(path));
+  const devices: string[] = [], real = realMountPoint(path);
+  const name = new TextDecoder().decode(shortName(real));
   for await (const { name: block } of Deno.readDir("/sys/block")) {
     if (!block.startsWith("loop")) continue;
     const device = `/dev/${block}`;
     const backing = await backingFile(device);
     if (backing === undefined) continue;
-    if (backing === path || await attachedName(device) === name) devices.push(device);
+    if (backing === real || await attachedName(device) === name) devices.push(device);
   }
   return devices.sort();
 }

@@ -55,9 +55,27 @@ export function listMounts(): MountEntry[] {
   return decodeMountinfo(Deno.readTextFileSync("/proc/self/mountinfo"));
 }
 
-/** What is mounted right on `path`, the topmost last. An absolute path without symbolic links. */
+/** What is mounted right on `path`, the topmost last. */
 export function mountsAt(path: string): MountEntry[] {
-  return listMounts().filter((entry) => entry.at === path);
+  const real = realMountPoint(path);
+  return listMounts().filter((entry) => entry.at === real);
+}
+
+/**
+ * A mount point's path as the kernel lists it: absolute and without symbolic links. What is mounted there is
+ * not touched, because whoever serves it may be this very thread, or gone.
+ */
+export function realMountPoint(path: string): string {
+  const at = path.replace(/(.)\/+$/, "$1"), slash = at.lastIndexOf("/");
+  try {
+    const folder = Deno.realPathSync(slash < 0 ? "." : at.slice(0, slash) || "/");
+    const real = `${folder === "/" ? "" : folder}/${at.slice(slash + 1)}`;
+    if (listMounts().some((entry) => entry.at === real)) return real;
+    return Deno.lstatSync(real).isSymlink ? Deno.realPathSync(real) : real;
+  } catch {
+    // Nothing there, so nothing mounted either.
+    return at;
+  }
 }
 
 export interface MountFilesystem {
