@@ -3,6 +3,7 @@
 -- The quantile of the error at lead k is a mixture:
 --   (1 - p) (1 + 1 / w) Q(residuals of leads near k, scaled) + p Q(prior)
 --   w = (n - first origin) / k   effective (non-overlapping) windows,   p = 3 / (3 + w)
+-- and then half the weight of the quantile regression in the pool goes to its own spread at that lead.
 -- The prior of a level is a random walk with unknown drift whose pace may change by about a third in as
 -- long a time as the history covers: variance sigma^2 k (1 + k / n) + (0.35 drift k)^2 k / (k + n); sigma is
 -- the larger of the one-step and the sqrt(n)-step estimates, so that a slow change is not taken for noise.
@@ -13,13 +14,16 @@
 CREATE OR REPLACE TEMP TABLE prior AS
 WITH span AS (SELECT n, greatest(floor(sqrt(n)), 1)::BIGINT AS b, is_level, v_n, scale FROM task),
 drift AS (SELECT (max_by(v, i) - min_by(v, i)) / greatest(max(i) - 1, 1) AS d FROM z),
-one AS (SELECT avg((v1 - v0 - d) ** 2) AS var
-        FROM (SELECT v AS v1, lag(v) OVER (ORDER BY i) AS v0 FROM z), drift),
-block AS (SELECT avg((v1 - v0 - b * d) ** 2) / any_value(b) AS var
-          FROM (SELECT z.v AS v1, p.v AS v0, b FROM z, span, z AS p WHERE p.i = z.i - b), drift)
-SELECT greatest(sqrt(coalesce(one.var, 0)), CASE WHEN is_level = 1 THEN sqrt(coalesce(block.var, 0)) ELSE 0 END,
+change AS (
+  SELECT w, (z.v - p.v - w * d) ** 2 / w AS e2
+  FROM (SELECT 1 AS w UNION SELECT b FROM span), drift, z, z AS p WHERE p.i = z.i - w
+),
+-- Squares beyond their 98th percentile count as that: one burst is not the rule.
+ordinary AS (SELECT w, quantile_cont(e2, 0.98) AS most FROM change GROUP BY w),
+variance AS (SELECT w, avg(least(e2, most)) AS var FROM change JOIN ordinary USING (w) GROUP BY w)
+SELECT greatest((SELECT sqrt(max(var)) FROM variance WHERE is_level = 1 OR w = 1),
                 abs(v_n) * 1e-3 / scale / n) AS sigma, d AS drift, n
-FROM one, block, drift, span;
+FROM drift, span;
 
 -- name: residuals
 CREATE OR REPLACE TEMP TABLE residual AS
@@ -50,17 +54,32 @@ near AS (
   SELECT k, level, CASE WHEN r0 IS NULL THEN r1 WHEN r1 IS NULL THEN r0
                         ELSE r0 + (r1 - r0) * (level - place0) / (place1 - place0) END AS q
   FROM bounds
+),
+mixed AS (
+  SELECT grid.k, level, normal,
+         coalesce((1 - p) * (1 + 1 / greatest(w, 0.5)) * near.q, 0)
+           + CASE WHEN near.q IS NULL THEN 1 ELSE p END
+             * sqrt(CASE WHEN is_level = 1
+                 THEN sigma ** 2 * grid.k * (1 + grid.k / prior.n)
+                      + (0.35 * drift * grid.k) ** 2 * grid.k / (grid.k + prior.n)
+                 ELSE sigma ** 2 * (1 + grid.k / prior.n) END)
+             * normal AS q
+  FROM grid CROSS JOIN level_list CROSS JOIN task CROSS JOIN prior
+  LEFT JOIN near USING (k, level)
+),
+regressed AS (
+  SELECT edge.k, edge.tau,
+         (edge.growth - middle.growth) / CASE edge.tau WHEN 0.1 THEN -1.28155 ELSE 1.28155 END AS spread
+  FROM qr_growth AS edge JOIN qr_growth AS middle USING (o, k) JOIN task ON o = n
+  WHERE edge.tau <> 0.5 AND middle.tau = 0.5
 )
-SELECT grid.k, level,
-       coalesce((1 - p) * (1 + 1 / greatest(w, 0.5)) * near.q, 0)
-         + CASE WHEN near.q IS NULL THEN 1 ELSE p END
-           * sqrt(CASE WHEN is_level = 1
-               THEN sigma ** 2 * grid.k * (1 + grid.k / prior.n)
-                    + (0.35 * drift * grid.k) ** 2 * grid.k / (grid.k + prior.n)
-               ELSE sigma ** 2 * (1 + grid.k / prior.n) END)
-           * normal AS q
-FROM grid CROSS JOIN level_list CROSS JOIN task CROSS JOIN prior
-LEFT JOIN near USING (k, level);
+SELECT mixed.k, level,
+       q + coalesce(trust * (greatest(spread, 0) * normal - q), 0) AS q
+FROM mixed
+LEFT JOIN regressed ON regressed.k = mixed.k AND regressed.tau = CASE WHEN level < 0.5 THEN 0.1 ELSE 0.9 END
+CROSS JOIN (SELECT coalesce(sum(weight), 0) * any_value(share) / 2 AS trust
+            FROM share LEFT JOIN weight ON member = 'quantile regression');
+
 
 -- Between scored leads the error quantiles are linear in k. Monotone in the level by a running maximum.
 -- Parameters: lower bound (-inf for none).

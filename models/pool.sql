@@ -11,11 +11,12 @@
 -- Parameters: h and stride in steps (h a multiple of stride), 1 for a level and 0 for a rate.
 -- name: task
 CREATE OR REPLACE TEMP TABLE task AS
-WITH steps AS (SELECT i, v, v - lag(v) OVER (ORDER BY i) AS d FROM y)
+WITH steps AS (SELECT i, v, abs(v - lag(v) OVER (ORDER BY i)) AS d FROM y),
+ordinary AS (SELECT quantile_cont(d, 0.98) AS most FROM steps)
 SELECT max(i)::BIGINT AS n, h, stride, is_level, max_by(v, i) AS v_n,
-       coalesce(nullif(avg(abs(d)), 0), 1) AS scale,
+       coalesce(nullif(avg(d) FILTER (WHERE d <= most), 0), nullif(avg(d), 0), 1) AS scale,
        greatest(least(6, max(i) // 2), max(i) - least(max(i) * 3 // 5, 12 * h), 2)::BIGINT AS first_o
-FROM steps, (SELECT ?::BIGINT AS h, ?::BIGINT AS stride, ?::INTEGER AS is_level)
+FROM steps, ordinary, (SELECT ?::BIGINT AS h, ?::BIGINT AS stride, ?::INTEGER AS is_level)
 GROUP BY h, stride, is_level;
 CREATE OR REPLACE TEMP TABLE z AS SELECT i, (v - v_n) / scale AS v FROM y, task;
 CREATE OR REPLACE TEMP TABLE origin AS
@@ -81,19 +82,24 @@ JOIN season_mean AS then_ ON then_.m = cycle.m AND then_.i = greatest(o - back -
 WHERE j = 0 OR o - back - j * cycle.m >= 1
 GROUP BY cycle.m, o, k;
 
--- Error of each member: mean over origins and leads of |z - f| relative to the naive error of that
--- lead, origins weighted by recency. Weight: error^-6 among those within 1.5 of the best; Holt-Winters
--- settings compete with one another first, so that a family does not vote many times. A history too
--- short for any back-test leaves the drift, which the next section halves.
+-- Error of each member: mean over origins and leads of |z - f| relative to naive's ordinary error at that
+-- lead (the mean without its largest tenth), cut at five so that one burst does not decide, origins
+-- weighted by recency. Weight: error^-6 among those within 1.5 of the best; Holt-Winters settings
+-- compete with one another first, so that a family does not vote many times. A history too short for
+-- any back-test leaves the drift, which the next section halves.
 -- name: weigh
 CREATE OR REPLACE TEMP TABLE lead_error AS
-SELECT k, avg(abs(z.v - fc.f)) AS naive_error FROM fc JOIN z ON z.i = o + k
-WHERE member = 'naive' GROUP BY k;
+WITH error AS (SELECT k, abs(z.v - f) AS e FROM fc JOIN z ON z.i = o + k WHERE member = 'naive'),
+ordinary AS (SELECT k, quantile_cont(e, 0.9) AS most FROM error GROUP BY k)
+SELECT k, avg(e) + 0.05 AS naive_error FROM error JOIN ordinary USING (k) WHERE e <= most GROUP BY k;
+CREATE OR REPLACE TEMP MACRO relative(e, naive_error) AS least(abs(e) / naive_error, 5);
 CREATE OR REPLACE TEMP TABLE member_error AS
 WITH scored AS (
-  SELECT member, sum(origin.weight * abs(z.v - f) / (naive_error + 0.05)) / sum(origin.weight) AS error
+  SELECT member, sum(origin.weight * relative(z.v - f, naive_error)) / sum(origin.weight) AS error
   FROM fc JOIN origin USING (o) JOIN z ON z.i = o + k JOIN lead_error USING (k)
   GROUP BY member
+  -- A member that could speak at few origins only has not been tested.
+  QUALIFY count(*) >= 0.6 * max(count(*)) OVER ()
 ),
 best_of_family AS (
   SELECT member, error FROM scored
@@ -110,22 +116,25 @@ SELECT 'drift four', 1 WHERE NOT EXISTS (FROM member_error);
 -- earn its distance from naive by one per cent of error for each tenth.
 -- name: combine
 CREATE OR REPLACE TEMP TABLE pooled AS
-SELECT o, k, sum(weight * f) AS f FROM fc JOIN weight USING (member) GROUP BY o, k;
+SELECT naive.o, naive.k, coalesce(sum(weight * fc.f) / sum(weight), any_value(naive.f)) AS f,
+       any_value(naive.f) AS naive
+FROM fc AS naive
+LEFT JOIN (fc JOIN weight ON weight.member = fc.member AND weight > 0)
+  ON fc.o = naive.o AND fc.k = naive.k
+WHERE naive.member = 'naive'
+GROUP BY naive.o, naive.k;
 CREATE OR REPLACE TEMP TABLE share AS
 WITH tried AS (
   SELECT s / 10.0 AS share,
-         sum(origin.weight * abs(z.v - (s / 10.0 * pooled.f + (1 - s / 10.0) * fc.f)) / (naive_error + 0.05))
+         sum(origin.weight * relative(z.v - (s / 10.0 * f + (1 - s / 10.0) * naive), naive_error))
            * (1 + 0.01 * s) AS error
-  FROM pooled JOIN origin USING (o) JOIN z ON z.i = o + k
-  JOIN fc ON fc.member = 'naive' AND fc.o = pooled.o AND fc.k = pooled.k
-  JOIN lead_error ON lead_error.k = pooled.k
+  FROM pooled JOIN origin USING (o) JOIN z ON z.i = o + k JOIN lead_error USING (k)
   CROSS JOIN range(0, 11) AS r(s)
   GROUP BY s
 )
 SELECT coalesce(min_by(share, error), 0.5) AS share FROM tried;
 CREATE OR REPLACE TEMP TABLE combined AS
-SELECT o, k, share * pooled.f + (1 - share) * fc.f AS f
-FROM pooled JOIN fc USING (o, k) CROSS JOIN share WHERE member = 'naive';
+SELECT o, k, share * f + (1 - share) * naive AS f FROM pooled CROSS JOIN share;
 
 -- What the report names: each member's weight after the shrinking.
 -- name: report

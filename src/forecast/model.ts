@@ -30,6 +30,8 @@ export interface ModelAnswer {
 
 /** The back-test is told for these, whatever levels were asked for. */
 const SCORED_LEVELS = [0.1, 0.5, 0.9];
+/** Re-weighted least squares gains little after this many. */
+const REGRESSION_STEPS = 8;
 const prepared = new WeakSet<Database>();
 
 /** Forecasts table `y(i, v)`, i = 1..n, n >= 2. Leaves its temporary tables behind for the next run to replace. */
@@ -44,6 +46,7 @@ export function runModel(database: Database, task: ModelTask): ModelAnswer {
   database.run(sql("pool", "simple"));
   if (task.seasons.length > 0) database.run(sql("pool", "seasonal"));
   runHoltWinters(database, task.seasons.length > 0);
+  runQuantileRegression(database);
   for (const section of ["weigh", "combine"]) database.run(sql("pool", section));
   for (const section of ["prior", "residuals"]) database.run(sql("calibration", section));
   const floor = task.non_negative ? 0 : -1e300;
@@ -65,6 +68,15 @@ function runHoltWinters(database: Database, seasonal: boolean): void {
   }
   if (seasonal) database.run(sql("holt_winters", "fold_seasonal"));
   database.run(sql("holt_winters", "forecast"));
+}
+
+function runQuantileRegression(database: Database): void {
+  for (const section of ["design", "fits"]) database.run(sql("quantile_regression", section));
+  const fits = Number(database.row("SELECT count(*) AS fits FROM qr_fit")["fits"]);
+  for (let step = 0; fits > 0 && step < REGRESSION_STEPS; step++) {
+    database.run(sql("quantile_regression", "iterate"));
+  }
+  database.run(sql("quantile_regression", "forecast"));
 }
 
 function giveLists(database: Database, task: ModelTask): void {
