@@ -23,6 +23,8 @@ export interface Ask {
   /** Null: no Authorization header. */
   readonly authorization?: string | null;
   readonly content_type?: string;
+  /** Default: as long as the body is; null: no Content-Length header. */
+  readonly content_length?: number | null;
 }
 
 export interface TestStore extends AsyncDisposable {
@@ -67,6 +69,9 @@ async function send(app: StoreApp, method: string, path: string, ask: Ask): Prom
   if (key !== undefined) headers.set("idempotency-key", key);
   const text = raw ?? (body === undefined ? undefined : JSON.stringify(body));
   if (text !== undefined) headers.set("content-type", content_type ?? "application/json");
+  // A server's requests always say it where there may be a body; the ones made here do not by themselves.
+  const { content_length = new TextEncoder().encode(text).length } = ask;
+  if (content_length !== null) headers.set("content-length", String(content_length));
   const request = { method, headers, ...(text === undefined ? {} : { body: text }) };
   const response = await app.request(path, request);
   const type = response.headers.get("content-type") ?? "";

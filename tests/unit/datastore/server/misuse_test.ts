@@ -63,6 +63,12 @@ const MISUSES: readonly Misuse[] = [
   { what: "a list", ...create, ask: { raw: "[]" } },
   { what: "another content type", ...create, ask: { ...good, content_type: "text/plain" } },
   { what: "oversize body", ...create, ask: { raw: " ".repeat(300_000) }, code: "usage/too-large" },
+  {
+    what: "body of unknown length",
+    ...create,
+    ask: { ...good, content_length: null },
+    code: "usage/length",
+  },
   { what: "endless idempotency key", ...create, ask: { ...good, key: "k".repeat(129) } },
   {
     what: "duplicate name",
