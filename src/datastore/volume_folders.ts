@@ -30,6 +30,14 @@ export interface FolderOptions {
   readonly free_floor_bytes?: number;
 }
 
+export interface Space {
+  /** Two directories of one file system share its room, and have the same number here. */
+  readonly device: number;
+  readonly total_bytes: number;
+  /** As far as this user may fill it. */
+  readonly free_bytes: number;
+}
+
 export class VolumeFolders {
   readonly #options: FolderOptions;
 
@@ -139,14 +147,16 @@ export class VolumeFolders {
     await storeCall(`grow ${id}`, () => extendFile(this.dataPath(id), size_bytes));
   }
 
-  /** Deletes the volume: gone for good once its name is. */
+  /** Deletes the volume: gone for good once its name is. Bytes that resist are left to the next sweep. */
   async remove(id: string): Promise<void> {
     const gone = `${this.directory}/${GONE}${id}-${this.#options.rng.hex(4)}`;
     await storeCall(`delete ${id}`, async () => {
       await Deno.rename(`${this.directory}/${id}`, gone);
       await syncDirectory(this.directory);
-      await Deno.remove(gone, { recursive: true });
     });
+    await Deno.remove(gone, { recursive: true }).catch((error: Error) =>
+      this.#options.log.warn("left bytes to remove later", { folder: gone, reason: error.message })
+    );
   }
 
   /** Bytes that the volume takes up on disk. */
@@ -159,10 +169,11 @@ export class VolumeFolders {
     }
   }
 
-  /** Of the file system that the directory is on; `free_bytes` as far as this user may fill it. */
-  async space(): Promise<{ total_bytes: number; free_bytes: number }> {
+  /** Of the file system that the directory is on. */
+  async space(): Promise<Space> {
     const { bsize, blocks, bavail } = await statfs(this.directory);
-    return { total_bytes: blocks * bsize, free_bytes: bavail * bsize };
+    const { dev } = await Deno.stat(this.directory);
+    return { device: dev, total_bytes: blocks * bsize, free_bytes: bavail * bsize };
   }
 
   async #checkFree(id: string) {

@@ -5,12 +5,12 @@
  * and epoch, and none that was half made. Changes of one volume happen in turn; room is reserved before the
  * first wait, so that two callers never share the last gigabyte.
  */
-import { type Clock, type Log, PsmaError, type Rng } from "../../core/mod.ts";
+import { type Clock, type Log, PsmaError, type Rng, toPsmaError } from "../../core/mod.ts";
 import type { DataPlane } from "../../dataplane/mod.ts";
 import { checkPromise, checkRoomFor } from "../room.ts";
 import type { CreateStoreVolume, Extent, RequestMirror } from "../store.ts";
 import { Turns } from "../turns.ts";
-import { existsAlready, noSuchVolume, type VolumeFolders } from "../volume_folders.ts";
+import { existsAlready, noSuchVolume, type Space, type VolumeFolders } from "../volume_folders.ts";
 import {
   checkGrows,
   checkSize,
@@ -51,22 +51,32 @@ export class Catalogue {
   readonly #turns = new Turns();
   readonly #served: ServedVolumes;
   readonly #options: CatalogueOptions;
+  #unserved = 0;
 
   private constructor(options: CatalogueOptions) {
     this.#options = options;
     this.#served = new ServedVolumes(options.plane);
   }
 
-  /** Serves all volumes of the folders again. @throws {PsmaError} state/exists when two folders hold one id. */
+  /**
+   * Serves all volumes of the folders again. One that cannot be served is logged and left alone, with its
+   * bytes and its name: the others must not wait for it.
+   * @throws {PsmaError} state/exists when two folders hold one id; internal/data-plane
+   */
   static async open(options: CatalogueOptions): Promise<Catalogue> {
     const catalogue = new Catalogue(options);
     for (const folders of options.folders) {
       for (const record of await folders.list()) {
         if (catalogue.#entries.has(record.id)) throw existsAlready(record.id);
-        await catalogue.#serve(record, folders);
+        await catalogue.#serveAgain(record, folders);
       }
     }
     return catalogue;
+  }
+
+  /** Volumes that are there and could not be served at the start. */
+  get unserved(): number {
+    return this.#unserved;
   }
 
   get promised_bytes(): number {
@@ -78,9 +88,13 @@ export class Catalogue {
 
   async capacity(): Promise<CapacityBody> {
     const { folders, capacity_bytes = null } = this.#options;
-    let disk_bytes = 0, disk_free_bytes = 0, allocated_bytes = 0;
+    const disks = new Map<number, Space>();
     for (const one of folders) {
-      const { total_bytes, free_bytes } = await one.space();
+      const space = await one.space();
+      disks.set(space.device, space);
+    }
+    let disk_bytes = 0, disk_free_bytes = 0, allocated_bytes = 0;
+    for (const { total_bytes, free_bytes } of disks.values()) {
       disk_bytes += total_bytes;
       disk_free_bytes += free_bytes;
     }
@@ -260,6 +274,22 @@ export class Catalogue {
     }
   }
 
+  async #serveAgain(record: VolumeRecord, folders: VolumeFolders) {
+    try {
+      await this.#serve(record, folders);
+    } catch (error) {
+      const { code, message } = toPsmaError(error);
+      if (code === "internal/data-plane") throw error;
+      this.#unserved++;
+      await this.#served.close(record.id);
+      this.#options.log.error("left a volume unserved", {
+        volume: record.id,
+        code,
+        reason: message,
+      });
+    }
+  }
+
   async #serve(record: VolumeRecord, folders: VolumeFolders): Promise<Entry> {
     const { uri, size_bytes } = await this.#served.open(record, folders);
     // A crash in the middle of a resize: the data plane had grown it, the record had not been told.
@@ -285,9 +315,10 @@ export class Catalogue {
   }
 
   async #roomiest(): Promise<{ folders: VolumeFolders; free_bytes: number }> {
-    const rooms = await Promise.all(
-      this.#options.folders.map(async (folders) => ({ folders, ...await folders.space() })),
-    );
+    const rooms = await Promise.all(this.#options.folders.map(async (folders) => {
+      const { free_bytes } = await folders.space();
+      return { folders, free_bytes };
+    }));
     return rooms.reduce((best, room) => room.free_bytes > best.free_bytes ? room : best);
   }
 

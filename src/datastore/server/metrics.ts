@@ -35,6 +35,9 @@ export class StoreMetrics {
     const filling = volumes.filter((one) => one.mirror_request?.state === "granted").length;
     return [
       ...family("psma_store_volumes", "gauge", "Volumes served.", [["", volumes.length]]),
+      ...family("psma_store_volumes_unserved", "gauge", "Volumes that could not be served.", [
+        ["", this.#catalogue.unserved],
+      ]),
       ...family("psma_store_mirrors_filling", "gauge", "Mirrors granted and not yet promoted.", [
         ["", filling],
       ]),

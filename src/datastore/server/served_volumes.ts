@@ -1,4 +1,5 @@
 /** The data plane's half of a store server: each volume open, exported and fenced. */
+import { PsmaError } from "../../core/mod.ts";
 import type { DataPlane } from "../../dataplane/mod.ts";
 import type { Extent } from "../store.ts";
 import type { VolumeFolders } from "../volume_folders.ts";
@@ -31,10 +32,14 @@ export class ServedVolumes {
     return { uri, size_bytes: status.size_bytes };
   }
 
-  /** Takes the volume off the list, cuts its sessions and closes it. */
+  /** Takes the volume off the list, cuts its sessions and closes it; no error when that was done before. */
   async close(id: string): Promise<void> {
     await this.plane.command("unexportNbd", { name: id });
-    await this.plane.command("closeVolume", { name: id });
+    try {
+      await this.plane.command("closeVolume", { name: id });
+    } catch (error) {
+      if (!(error instanceof PsmaError) || error.code !== "not-found/volume") throw error;
+    }
   }
 
   async grow(id: string, size_bytes: number): Promise<void> {

@@ -12,7 +12,7 @@ import {
   systemClock,
   systemRng,
 } from "../../core/mod.ts";
-import { DataPlane } from "../../dataplane/mod.ts";
+import { DataPlane, type DataPlaneEvent } from "../../dataplane/mod.ts";
 import { type ListenAddress, parseListen } from "../addresses.ts";
 import { readOrMakeToken } from "../token.ts";
 import { VolumeFolders } from "../volume_folders.ts";
@@ -69,7 +69,7 @@ export async function startStore(options: StoreOptions): Promise<RunningStore> {
   }
   const token_file = options.token_file ?? `${first}/${TOKEN_NAME}`;
   const token = await readOrMakeToken(token_file, rng);
-  const plane = await DataPlane.start({ log });
+  const plane = await DataPlane.start({ log, onEvent: (event) => logEvent(log, event) });
   cleanup.defer(() => plane.stop().catch(() => {}));
   let dead: string | undefined;
   plane.died.catch((error: PsmaError) => dead = error.message);
@@ -89,6 +89,13 @@ export async function startStore(options: StoreOptions): Promise<RunningStore> {
     died: plane.died,
     stop: () => running.disposeAsync(),
   };
+}
+
+function logEvent(log: Log, { type, severity, message, volume }: DataPlaneEvent) {
+  const fields = { type, volume };
+  if (severity === "error") log.error(message, fields);
+  else if (severity === "warning") log.warn(message, fields);
+  else log.info(message, fields);
 }
 
 type Handler = (request: Request) => Response | Promise<Response>;

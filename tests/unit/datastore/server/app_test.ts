@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { requires } from "../../../support/requires.ts";
+import { tempDir } from "../../../support/temp.ts";
 import { MIB, mirrorBody, openTestStore } from "../fixture.ts";
 
 const needs = requires({ io_uring: true });
@@ -216,5 +217,31 @@ Deno.test({
       "post /v1/volumes/{id}/digests",
       "post /v1/volumes/{id}/promote",
     ]);
+  },
+});
+
+Deno.test({
+  name: "a volume that cannot be served is left alone, counted and said; the others are served",
+  ...needs,
+  async fn() {
+    using temp = tempDir();
+    const directory = temp.file("volumes");
+    {
+      await using store = await openTestStore({ directory });
+      for (const name of ["bad", "good"]) {
+        await store.ask("POST", "/v1/volumes", { body: { name, size_bytes: 4 * MIB } });
+      }
+    }
+    Deno.truncateSync(`${directory}/bad/data`, MIB);
+    await using store = await openTestStore({ directory });
+    const { volumes } = (await store.ask("GET", "/v1/volumes")).body;
+    assert.deepEqual(volumes.map(({ id }: { id: string }) => id), ["good"]);
+    assert.match(store.logged.join("\n"), /left a volume unserved volume=bad/);
+    assert.match((await store.ask("GET", "/metrics")).body, /^psma_store_volumes_unserved 1$/m);
+    const again = await store.ask("POST", "/v1/volumes", {
+      body: { name: "bad", size_bytes: MIB },
+    });
+    assert.equal(again.body.code, "state/exists");
+    assert.equal(Deno.statSync(`${directory}/bad/data`).size, MIB);
   },
 });
