@@ -54,7 +54,7 @@ function listen(address: Address, api: (request: Request) => Response | Promise<
     ? { hostname: address.host, port: address.port }
     : { path: address.path };
   try {
-    return Deno.serve({ ...where, onListen: () => {} }, (request) => api(request));
+    return Deno.serve({ ...where, onListen: () => {} }, (request) => api(withoutSignal(request)));
   } catch (cause) {
     if (!(cause instanceof Deno.errors.AddrInUse)) throw cause;
     throw new PsmaError(
@@ -63,6 +63,14 @@ function listen(address: Address, api: (request: Request) => Response | Promise<
       { hint: "Another psma may be running; or set api.listen.", cause },
     );
   }
+}
+
+/**
+ * The same request without the runtime's abort signal, which fires on success too and says so on standard
+ * error when anything looks at it. Streams learn of a client that left by being cancelled.
+ */
+function withoutSignal({ url, method, headers, body }: Request): Request {
+  return new Request(url, { method, headers, body });
 }
 
 /** A socket file that nobody answers on is left from a process that was killed. */

@@ -1,0 +1,11 @@
+/** A clock that stands still: sleeping ends only with the signal. */
+import type { Clock } from "../../../src/core/mod.ts";
+
+export const silentClock: Clock = {
+  nowMs: () => Date.UTC(2030, 0, 1),
+  monotonicMs: () => 0,
+  sleep: (_ms, signal) =>
+    new Promise((_, reject) =>
+      signal?.addEventListener("abort", () => reject(signal.reason), { once: true })
+    ),
+};
