@@ -187,6 +187,10 @@ export class NbdServer implements NbdSessionHost {
     });
   }
 
+  hasExport(name: string): boolean {
+    return this.#exports.get(name) !== undefined;
+  }
+
   /** Takes an export off, cuts its sessions, and waits for their requests. Nothing when it is not there. */
   async removeExport(name: string): Promise<void> {
     const entry = this.#exports.get(name);

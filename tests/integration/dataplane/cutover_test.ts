@@ -1,0 +1,62 @@
+/**
+ * Cutovers of the real data plane, from store to store over NBD, under an application that verifies.
+ * `PSMA_CUTOVERS=100 deno task test:cutovers` runs more of them.
+ */
+import assert from "node:assert/strict";
+import { seededRng, silentLog, systemRng } from "../../../src/core/mod.ts";
+import { DataPlane } from "../../../src/dataplane/mod.ts";
+import { DeviceWriter } from "../../support/device_writer.ts";
+import { FarStore, thinPlacement } from "../../support/planes.ts";
+import { requires } from "../../support/requires.ts";
+import { tempDir } from "../../support/temp.ts";
+
+const ROUNDS = Number(Deno.env.get("PSMA_CUTOVERS") ?? 20);
+const SEED = Number(Deno.env.get("PSMA_SEED") ?? systemRng.below(2 ** 32));
+const MIB = 2 ** 20;
+
+Deno.test({
+  name: `switchVolume ${ROUNDS} times in a row over NBD under a verifying random writer`,
+  ...requires({ io_uring: true }),
+  async fn() {
+    using temp = tempDir();
+    await using far = await FarStore.start(temp);
+    const agent = await DataPlane.start({ log: silentLog, questions: far.questions });
+    const application = await DataPlane.start({ log: silentLog });
+    try {
+      await agent.command("serveNbd", { listen: { path: temp.file("a.sock") }, fenced: false });
+      await agent.command("openVolume", {
+        name: "data",
+        directory: temp.file("data"),
+        max_size_bytes: 1024 * MIB,
+        initial: thinPlacement(temp.file("first"), 8 * MIB),
+      });
+      const { uri } = await agent.command("exportNbd", { name: "data", description: "test" });
+      const writer = await DeviceWriter.open(application, uri, seededRng(SEED));
+      writer.start(16);
+      for (let round = 1; round <= ROUNDS; round++) {
+        await agent.command("startMirror", {
+          volume: "data",
+          id: `m${round}`,
+          target: await far.create(`v${round}`, (8 + round) * MIB, round + 1),
+          max_rate_bytes_per_s: null,
+          write_through_timeout_ms: 2000,
+          resync_interval_ms: 20,
+        });
+        const report = await agent.command("switchVolume", { volume: "data", timeout_ms: 30_000 });
+        assert.equal(report.epoch, round + 1, `seed ${SEED}`);
+        assert.equal(report.io_errors, 0, `seed ${SEED}`);
+        assert.equal(report.digest_mismatches, 0, `seed ${SEED}`);
+        assert.equal(far.promoted.get(`v${round}`), round + 1);
+      }
+      await writer.stop();
+      await writer.verifyAll();
+      await writer.close();
+      const status = await agent.command("volumeStatus", { name: "data" });
+      assert.equal(status.size_bytes, (8 + ROUNDS) * MIB);
+      assert.ok(writer.writes > 10 * ROUNDS, `${writer.writes} writes, seed ${SEED}`);
+    } finally {
+      await application.stop();
+      await agent.stop();
+    }
+  },
+});

@@ -1,0 +1,66 @@
+/** Two data planes as an agent and its store would have them, without the layers above. */
+import { DataPlane, type Placement, type QuestionHandlers } from "../../src/dataplane/mod.ts";
+import { silentLog } from "../../src/core/mod.ts";
+import type { TempDir } from "./temp.ts";
+
+/** An empty thin file as a place for a volume. */
+export function thinPlacement(path: string, sizeBytes: number): Placement {
+  Deno.writeFileSync(path, new Uint8Array(0), { createNew: true });
+  Deno.truncateSync(path, sizeBytes);
+  return {
+    store: "local",
+    store_volume: path,
+    size_bytes: sizeBytes,
+    backend: { type: "file", path },
+  };
+}
+
+/** A fenced NBD server of its own, in this process but on its own thread: a data store's bytes. */
+export class FarStore implements AsyncDisposable {
+  readonly promoted: Map<string, number> = new Map();
+
+  private constructor(readonly plane: DataPlane, readonly temp: TempDir) {}
+
+  static async start(temp: TempDir): Promise<FarStore> {
+    const plane = await DataPlane.start({ log: silentLog });
+    await plane.command("serveNbd", { listen: { path: temp.file("far.sock") }, fenced: true });
+    return new FarStore(plane, temp);
+  }
+
+  /** Makes a volume and gives the placement that a writer of `epoch` uses. */
+  async create(name: string, sizeBytes: number, epoch: number): Promise<Placement> {
+    const initial = thinPlacement(this.temp.file(`far-${name}`), sizeBytes);
+    await this.plane.command("openVolume", {
+      name,
+      directory: this.temp.file(`far-${name}.d`),
+      max_size_bytes: sizeBytes,
+      initial,
+    });
+    const { uri } = await this.plane.command("exportNbd", { name, description: "far" });
+    return {
+      store: "far",
+      store_volume: name,
+      size_bytes: sizeBytes,
+      backend: { type: "nbd", uri: uri.replace(`/${name}?`, `/${name}@${epoch}?`) },
+    };
+  }
+
+  /** What an agent's main thread answers to its data plane's questions. */
+  get questions(): QuestionHandlers {
+    return {
+      digests: async ({ target, extents }) => {
+        const name = target.store_volume;
+        return (await this.plane.command("digestExtents", { name, extents })).digests;
+      },
+      promote: async ({ target, epoch }) => {
+        await this.plane.command("promote", { name: target.store_volume, epoch });
+        this.promoted.set(target.store_volume, epoch);
+        return null;
+      },
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.plane.stop();
+  }
+}
