@@ -28,6 +28,9 @@ const ZERO_BYTES = 1 << 20;
 const RANGE_BYTES_MAX = 1 << 30;
 const GROW_MS = 10_000, GOODBYE_MS = 1000;
 
+/** Until the server has said what it can do. */
+const NO_OFFER: NbdOffer = { sizeBytes: 0, flags: 0, blockBytesMax: 1 };
+
 /** What is being done for an operation, in `operations.scratch`. */
 const STEP = { itself: 0, writingZeros: 1, flushing: 2 } as const;
 
@@ -50,6 +53,8 @@ export interface NbdBackendOptions {
   readonly reactor: Reactor;
   readonly operations: Operations;
   readonly onEvent?: (event: NbdBackendEvent) => void;
+  /** With it, an export that cannot be reached now is waited for and believed to be this large. */
+  readonly expectedSizeBytes?: number;
 }
 
 /**
@@ -58,7 +63,13 @@ export interface NbdBackendOptions {
  */
 export async function openNbdBackend(options: NbdBackendOptions): Promise<NbdBackend> {
   const dialler = new NbdDialler(options.reactor, parseNbdUri(options.uri));
-  return new NbdBackend(options, dialler, await dialler.enter());
+  try {
+    return new NbdBackend(options, dialler, await dialler.enter());
+  } catch (error) {
+    const { code } = toPsmaError(error);
+    if (options.expectedSizeBytes === undefined || code !== "store/unreachable") throw error;
+    return new NbdBackend(options, dialler, options.expectedSizeBytes);
+  }
 }
 
 export class NbdBackend implements Backend, NbdConnectionEvents {
@@ -92,7 +103,12 @@ export class NbdBackend implements Backend, NbdConnectionEvents {
   #changeWaiters: (() => void)[] = [];
   readonly #afterBatch = () => this.#pump();
 
-  constructor(options: NbdBackendOptions, dialler: NbdDialler, connected: NbdConnected) {
+  /** @param connected a connection, or the size to believe in until there is one. */
+  constructor(
+    options: NbdBackendOptions,
+    dialler: NbdDialler,
+    connected: NbdConnected | number,
+  ) {
     const { reactor, operations } = options;
     this.description = `nbd ${targetText(dialler.target)}`;
     this.#reactor = reactor;
@@ -100,8 +116,9 @@ export class NbdBackend implements Backend, NbdConnectionEvents {
     this.#onEvent = options.onEvent ?? (() => {});
     this.#dialler = dialler;
     this.#prober = new NbdDialler(reactor, dialler.target);
-    this.#offer = connected.offer;
-    this.#sizeBytes = connected.offer.sizeBytes;
+    const away = typeof connected === "number";
+    this.#offer = away ? { ...NO_OFFER, sizeBytes: connected } : connected.offer;
+    this.#sizeBytes = this.#offer.sizeBytes;
     this.#waiting = new OpList(operations.capacity);
     this.#ready = new OpQueue(operations.capacity);
     this.#generation = new Uint32Array(operations.capacity);
@@ -109,7 +126,10 @@ export class NbdBackend implements Backend, NbdConnectionEvents {
     this.#sent = new Uint8Array(operations.capacity);
     this.#connection = new NbdConnection(reactor.ring, operations.capacity, this);
     reactor.afterBatch.push(this.#afterBatch);
-    this.#connection.start(connected.fd);
+    if (away) {
+      this.#state = "down";
+      this.#reconnect();
+    } else this.#connection.start(connected.fd);
   }
 
   get sizeBytes(): number {

@@ -113,6 +113,8 @@ export class Mirror {
       checks: this.checks,
       digest,
     });
+    // A target must never hold the application: what it does not answer fails, and is copied again.
+    link.target.setLossPolicy("fail");
     link.onFallback = (reason) => this.#fellBack(reason);
     link.target.onLost = () => {
       volume.dropWriteThrough("the target's connection was lost");

@@ -1,0 +1,119 @@
+/** What a mirror does when its target goes away, stays away, or was never there after a restart. */
+import assert from "node:assert/strict";
+import { seededRng, silentLog } from "../../../src/core/mod.ts";
+import { DataPlane, type DataPlaneEvent, type Placement } from "../../../src/dataplane/mod.ts";
+import { DeviceWriter } from "../../support/device_writer.ts";
+import { FarStore, thinPlacement } from "../../support/planes.ts";
+import { waitUntil } from "../../support/process.ts";
+import { requires } from "../../support/requires.ts";
+import { type TempDir, tempDir } from "../../support/temp.ts";
+
+const MIB = 2 ** 20;
+const needs = requires({ io_uring: true });
+
+interface Setting {
+  readonly temp: TempDir;
+  readonly far: FarStore;
+  readonly agent: DataPlane;
+  readonly application: DataPlane;
+  readonly writer: DeviceWriter;
+  readonly events: DataPlaneEvent[];
+  readonly target: Placement;
+}
+
+function startMirror(agent: DataPlane, target: Placement): Promise<unknown> {
+  return agent.command("startMirror", {
+    volume: "data",
+    id: "m1",
+    target,
+    max_rate_bytes_per_s: null,
+    write_through_timeout_ms: 200,
+    resync_interval_ms: 20,
+  });
+}
+
+async function openData(agent: DataPlane, temp: TempDir, initial?: Placement): Promise<string> {
+  await agent.command("serveNbd", { listen: { path: temp.file("a.sock") }, fenced: false });
+  await agent.command("openVolume", {
+    name: "data",
+    directory: temp.file("data"),
+    max_size_bytes: 64 * MIB,
+    ...(initial ? { initial } : {}),
+  });
+  return (await agent.command("exportNbd", { name: "data", description: "test" })).uri;
+}
+
+async function setting(body: (one: Setting) => Promise<void>): Promise<void> {
+  using temp = tempDir();
+  await using far = await FarStore.start(temp);
+  const events: DataPlaneEvent[] = [];
+  const agent = await DataPlane.start({
+    log: silentLog,
+    questions: far.questions,
+    onEvent: (event) => events.push(event),
+  });
+  const application = await DataPlane.start({ log: silentLog });
+  try {
+    const uri = await openData(agent, temp, thinPlacement(temp.file("first"), 4 * MIB));
+    const writer = await DeviceWriter.open(application, uri, seededRng(11));
+    const target = await far.create("v1", 8 * MIB, 2);
+    await body({ temp, far, agent, application, writer, events, target });
+  } finally {
+    await application.stop();
+    await agent.stop();
+  }
+}
+
+Deno.test({
+  name:
+    "a ready mirror that loses its target lets the application go on, and converges when it is back",
+  ...needs,
+  fn: () =>
+    setting(async ({ agent, far, writer, events, target }) => {
+      writer.start(8);
+      await startMirror(agent, target);
+      await agent.command("convergeMirror", { volume: "data", timeout_ms: 20_000 });
+      await far.plane.command("unexportNbd", { name: "v1" });
+      await waitUntil(() => events.some((event) => event.type === "mirror.fell-back"), {
+        what: "the mirror fell back",
+      });
+      const before = writer.writes;
+      await waitUntil(() => writer.writes > before + 100, { what: "the application goes on" });
+      await far.plane.command("exportNbd", { name: "v1", description: "far", epoch: 2 });
+      const report = await agent.command("switchVolume", { volume: "data", timeout_ms: 20_000 });
+      assert.equal(report.io_errors, 0);
+      await writer.stop();
+      await writer.verifyAll();
+    }),
+});
+
+Deno.test({
+  name: "a volume opens, serves and tracks while its mirror's target is away",
+  ...needs,
+  fn: () =>
+    setting(async ({ temp, agent, far, writer, target }) => {
+      writer.start(4);
+      await startMirror(agent, target);
+      await waitUntil(async () => {
+        const status = await agent.command("mirrorStatus", { volume: "data" });
+        return (status?.rounds ?? 0) > 1;
+      }, { what: "some copies were made" });
+      await far.plane.command("unexportNbd", { name: "v1" });
+      await far.plane.command("closeVolume", { name: "v1" });
+      await far.plane.stop();
+      await agent.stop();
+      const second = await DataPlane.start({ log: silentLog, questions: far.questions });
+      try {
+        await openData(second, temp);
+        const before = writer.writes;
+        await waitUntil(() => writer.writes > before + 100, { what: "the application goes on" });
+        const status = await second.command("mirrorStatus", { volume: "data" });
+        assert.equal(status?.state, "tracking");
+        assert.ok((status?.dirty_bytes ?? 0) > 0);
+        await writer.stop();
+        await writer.verifyAll();
+      } finally {
+        await second.stop();
+      }
+    }),
+});
