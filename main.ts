@@ -1,6 +1,7 @@
 /** Composes the rooms. All that a client does not need is imported when it is asked for. */
 import { type CliParts, runCli } from "./src/cli/mod.ts";
 import { createLog, systemClock, systemRng } from "./src/core/mod.ts";
+import { dirname, resolve } from "node:path";
 import project from "./deno.json" with { type: "json" };
 
 const { version } = project;
@@ -23,7 +24,7 @@ const parts: CliParts = {
     },
     async check(path) {
       const { checkConfig, readConfigFile } = await import("./src/agent/mod.ts");
-      return checkConfig(readConfigFile(path));
+      return checkConfig(readConfigFile(path), dirname(resolve(path)));
     },
   },
 

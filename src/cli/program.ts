@@ -3,7 +3,7 @@ import { Command, CommanderError } from "@commander-js/extra-typings";
 import { PsmaError, toPsmaError } from "../core/mod.ts";
 import type { CliParts } from "./parts.ts";
 import { fileWriter, type Writer } from "./terminal.ts";
-import { type CommonOptions, Session } from "./verb.ts";
+import { type CommonOptions, INTERRUPTED, Session } from "./verb.ts";
 import { configVerbs } from "./verbs/configuration.ts";
 import { demoApplicationVerb, demoVerb } from "./verbs/demo.ts";
 import { doctorVerb } from "./verbs/doctor.ts";
@@ -14,6 +14,9 @@ import { internalVerbs, runVerb, storeVerbs } from "./verbs/service.ts";
 import { statusVerb } from "./verbs/status.ts";
 import { versionVerb } from "./verbs/version.ts";
 import { volumeVerbs } from "./verbs/volume.ts";
+
+/** As a shell reports a process that SIGINT ended. */
+const EXIT_INTERRUPTED = 130;
 
 /** Runs a verb's work in a session. */
 export type Start = (
@@ -51,7 +54,7 @@ export async function runCli(
       ? usageError(error, program)
       : toPsmaError(error);
     stderr.write(formatFailure(failure, args.includes("--json")));
-    return failure.meaning.exit;
+    return failure.code === INTERRUPTED ? EXIT_INTERRUPTED : failure.meaning.exit;
   }
 }
 

@@ -5,7 +5,7 @@ import { formatMirrorProgress } from "./mirror_text.ts";
 import { type Session, untilSignal } from "./verb.ts";
 
 /**
- * Follows an operation to its end and answers with it. An interruption leaves the agent working.
+ * Follows an operation to its end and answers with it. An interruption ends the watching; the agent goes on.
  * @param wait false: answers at once with the operation as it began.
  */
 export async function followOperation(

@@ -112,10 +112,13 @@ export class Session {
   }
 }
 
+/** The code of work that a signal ended. */
+export const INTERRUPTED = "state/interrupted";
+
 /** Signals end the wait; the first one wins. */
 export function untilSignal(): { readonly signal: AbortSignal; [Symbol.dispose](): void } {
   const controller = new AbortController();
-  const stop = () => controller.abort(new PsmaError("state/interrupted", "Interrupted"));
+  const stop = () => controller.abort(new PsmaError(INTERRUPTED, "Interrupted"));
   const names = ["SIGINT", "SIGTERM"] as const;
   for (const name of names) Deno.addSignalListener(name, stop);
   return {

@@ -47,10 +47,8 @@ interface Stage {
 }
 
 /** Starts everything, each once the one before is ready; all of it ends in the opposite order. */
-async function raise(
-  { frontend, workspace, screen, clock, signal }: DemoOptions,
-  processes: AsyncDisposableStack,
-): Promise<Stage> {
+async function raise(options: DemoOptions, processes: AsyncDisposableStack): Promise<Stage> {
+  const { frontend, workspace, screen, clock, signal } = options;
   const startChild = (name: string, args: readonly string[]) =>
     processes.use(new Child({ name, args, log_path: workspace.file(`${name}.log`) }));
   const lifeline = ["--until-stdin-ends", "--json"];
@@ -85,7 +83,7 @@ async function raise(
   const agent = startChild("agent", ["run", "--config", config, ...lifeline]);
   const { url } = await orAborted(agent.next<{ url: string }>(), signal);
   const client = processes.use(new AgentClient({ url, token: () => readToken(token_file), clock }));
-  const before = await attachedVolume(client, clock, signal);
+  const before = await attachedVolume(client, options);
 
   screen.say(
     "starting an application: SQLite and files of random content, every digest remembered",
@@ -106,19 +104,22 @@ function targetOf(volume: VolumeView, workspace: Workspace): string[] {
   throw new PsmaError("internal/demo", "Cannot go on: the volume is not exported");
 }
 
+/** Waits until the volume is served, and until its first sample says how large its file system is. */
 async function attachedVolume(
   client: AgentClient,
-  clock: Clock,
-  signal: AbortSignal,
+  { frontend, clock, signal }: DemoOptions,
 ): Promise<VolumeView> {
   const until_ms = clock.monotonicMs() + READY_WITHIN_MS;
   while (true) {
     const volume = await client.volume(VOLUME);
-    if (volume.state === "attached") return volume;
+    const measured = frontend === "nbd" || volume.filesystem !== null;
+    if (volume.state === "attached" && measured) return volume;
     if (volume.state === "failed" || clock.monotonicMs() > until_ms) {
       throw new PsmaError(
         "state/not-attached",
-        `Cannot go on: the volume is ${volume.state}: ${volume.reason ?? "no reason"}`,
+        `Cannot go on: the volume is ${volume.state}: ${
+          volume.reason ?? "it is not served in time"
+        }`,
       );
     }
     await clock.sleep(LOOK_MS, signal);

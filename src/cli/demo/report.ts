@@ -95,6 +95,7 @@ export function faultsOf(report: Omit<DemoReport, "ok">, observed: Observed): re
   const { before, after } = observed;
   const fs_before = before.filesystem?.size_bytes ?? before.size_bytes;
   const claims: [boolean, string][] = [
+    [wasForeseen(observed.tripped), "the forecast did not trip before the threshold was passed"],
     [after.last_cutover !== null, "the volume was not switched"],
     [report.size_after_bytes > report.size_before_bytes, "the volume did not grow"],
     [report.fs_size_after_bytes > fs_before, "the application got no more room"],
@@ -109,6 +110,13 @@ export function faultsOf(report: Omit<DemoReport, "ok">, observed: Observed): re
     [report.verify.sqlite_ok, "the database is damaged"],
   ];
   return claims.filter(([holds]) => !holds).map(([, fault]) => fault);
+}
+
+/** The agent began because of what was to come, not because of what was there. */
+function wasForeseen(tripped: AgentEvent | null): boolean {
+  const used = tripped?.data["used_bytes"];
+  const threshold = tripped?.data["threshold_bytes"];
+  return typeof used === "number" && typeof threshold === "number" && used < threshold;
 }
 
 /** The page that a person reads at the end. */
