@@ -55,7 +55,7 @@ export function checkConfig(text: string, directory = "/etc/psma"): readonly Con
  * @throws {PsmaError} config/missing-file, or the first problem's code with all problems in the hint.
  */
 export function loadConfig(path: string): AgentConfig {
-  const { config, problems } = parseConfig(readConfigFile(path), directoryOf(path));
+  const { config, problems } = parseConfig(readConfigFile(path), folderOf(path));
   if (config === undefined) throw problemsError(problems, path);
   return config;
 }
@@ -246,11 +246,16 @@ export function describeConfig(config: AgentConfig): Record<string, unknown> {
   return { ...config, volumes: Object.fromEntries(volumes) };
 }
 
+/** A volume's own directory: manifest, change maps and the served file. */
+export function directoryOf(config: AgentConfig, volume: string): string {
+  return `${config.state_dir}/volume-state/${volume}`;
+}
+
 function absolutePath(path: string, directory: string): string {
   return path === undefined || path.startsWith("/") ? path : `${directory}/${path}`;
 }
 
-function directoryOf(path: string): string {
+function folderOf(path: string): string {
   const absolute = path.startsWith("/") ? path : `${Deno.cwd()}/${path}`;
   return absolute.slice(0, absolute.lastIndexOf("/")) || "/";
 }

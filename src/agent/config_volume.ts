@@ -65,9 +65,9 @@ export interface VolumeConfig {
   readonly scale: ScaleConfig;
 }
 
-const LEAST_VOLUME_BYTES = 1024 * 1024;
+export const LEAST_VOLUME_BYTES = 1024 * 1024;
 /** Growth that an unattended volume may reach when the operator names no cap. */
-const DEFAULT_MAX_GROWTH = 10;
+export const DEFAULT_MAX_GROWTH = 10;
 
 /** Reads one volume. @param stores names of the stores, the first is the default. @param level of `forecast`. */
 export function readVolume(

@@ -48,6 +48,8 @@ export interface PlanInput {
   readonly forecast: Forecast | null;
   readonly mirror: MirrorStatus | null;
   readonly measured: Measured;
+  /** A sentence: why a larger volume would not help now; null when nothing is in the way. */
+  readonly obstacle: string | null;
   readonly memory: PlanMemory;
 }
 
@@ -219,6 +221,7 @@ function decideMirror(input: PlanInput, facts: Facts): Decision {
 
 /** A mirror is wanted: when the size cap and the cool-down let it be. */
 function start(input: PlanInput, facts: Facts, why: string): Decision {
+  if (input.obstacle !== null) return { action: "blocked", because: [why, input.obstacle] };
   const remaining = facts.cooldown_remaining_ms;
   if (facts.target_bytes <= input.size_bytes) {
     const cap = `It is at its cap of ${
@@ -241,6 +244,9 @@ function decideSwitch(input: PlanInput, facts: Facts): Decision {
     : `The ${percent(policy.level)} forecast fills it within the ${
       formatDuration(facts.switch_lead_ms)
     } that a switch may take.`;
+  if (wanted && input.obstacle !== null) {
+    return { action: "blocked", because: [why, input.obstacle] };
+  }
   if (wanted && facts.cooldown_remaining_ms > 0) {
     return { action: "wait", because: [why, coolingDown(facts.cooldown_remaining_ms)] };
   }

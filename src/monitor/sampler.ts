@@ -7,6 +7,7 @@
  */
 import type { Clock } from "../core/mod.ts";
 import { decodeDiskstats, type DiskStats } from "../codec/mod.ts";
+import { statFilesystem } from "../sys/mod.ts";
 import { type CounterPage, readCounterPage } from "./counter_page.ts";
 import { decodePressure, type Pressure } from "./pressure.ts";
 import { compareReadings, type Oddity, type Reading } from "./rates.ts";
@@ -33,6 +34,8 @@ export interface VolumeSample {
 export interface FilesystemUse {
   readonly size_bytes: number;
   readonly used_bytes: number;
+  /** What a user without root's reserve can still write. */
+  readonly available_bytes: number;
   readonly inodes_total: number;
   readonly inodes_used: number;
 }
@@ -42,6 +45,8 @@ export interface Watched {
   readonly volume: string;
   /** The data plane's counter page; undefined while the volume is not open. */
   readonly page: Float64Array | undefined;
+  /** Bytes that its store has allocated, where the page cannot tell; null: nobody knows. */
+  readonly allocated_bytes?: number | null | undefined;
   /** Where its file system is mounted; null for a raw volume. */
   readonly mount: string | null;
   /** Name in /proc/diskstats: `loop3`. */
@@ -66,8 +71,8 @@ export interface Observation {
 export interface SamplerOptions {
   readonly clock: Clock;
   readonly interval_ms: number;
-  /** Asks the kernel about a mounted file system. */
-  readonly statFilesystem: (mount: string) => Promise<FilesystemUse>;
+  /** Default: asks the kernel. */
+  readonly statFilesystem?: (mount: string) => Promise<FilesystemUse>;
   /** @returns undefined where there is no such file. Default: reads the file. */
   readonly readText?: (path: string) => string | undefined;
 }
@@ -79,6 +84,7 @@ export class Sampler {
   /** Of the whole machine; undefined on kernels without it. */
   pressure: Pressure | undefined;
   readonly #options: SamplerOptions;
+  readonly #statFilesystem: (mount: string) => Promise<FilesystemUse>;
   readonly #readText: (path: string) => string | undefined;
   readonly #before = new Map<string, Reading>();
   readonly #filesystems = new Map<string, FilesystemUse>();
@@ -86,6 +92,7 @@ export class Sampler {
 
   constructor(options: SamplerOptions) {
     this.#options = options;
+    this.#statFilesystem = options.statFilesystem ?? askKernel;
     this.#readText = options.readText ?? readText;
   }
 
@@ -106,7 +113,7 @@ export class Sampler {
   }
 
   #observe(
-    { volume, page, mount }: Watched,
+    { volume, page, mount, allocated_bytes }: Watched,
     disk: DiskStats | null,
     fresh: boolean,
   ): Observation | undefined {
@@ -121,24 +128,24 @@ export class Sampler {
     const { rates, oddities } = compareReadings(this.#before.get(volume), reading, { interval_ms });
     this.#before.set(volume, reading);
     const filesystem = mount === null ? null : this.#filesystems.get(mount) ?? null;
-    const levels: [SampledMetric, number | undefined][] = [
-      ["allocated_bytes", counters.allocated_bytes],
-      ["used_bytes", mount === null ? counters.allocated_bytes : filesystem?.used_bytes],
-      ["inodes_used", filesystem?.inodes_used],
+    const allocated = allocated_bytes === undefined
+      ? counters.allocated_bytes
+      : allocated_bytes ?? undefined;
+    const levels: Level[] = [
+      ["allocated_bytes", allocated],
+      ...mount === null ? [["used_bytes", allocated] satisfies Level] : [],
+      ...fresh ? filesystemLevels(filesystem) : [],
     ];
-    const known = levels.filter(([metric]) =>
-      mount === null || fresh || metric === "allocated_bytes"
-    );
     return {
       volume,
       at_ms: reading.at_ms,
       counters,
       filesystem,
       disk,
-      used_bytes: mount === null ? counters.allocated_bytes : filesystem?.used_bytes ?? 0,
+      used_bytes: (mount === null ? allocated : filesystem?.used_bytes) ?? 0,
       used_source: mount === null ? "allocated" : "filesystem",
       oddities,
-      samples: [...known, ...ratesOf(rates)].flatMap(([metric, value]) =>
+      samples: [...levels, ...ratesOf(rates)].flatMap(([metric, value]) =>
         value === undefined ? [] : [{ volume, metric, at_ms: reading.at_ms, value }]
       ),
     };
@@ -147,7 +154,7 @@ export class Sampler {
   /** @returns whether an answer came in time for this look. */
   async #askFilesystem(mount: string): Promise<boolean> {
     if (this.#asking.has(mount)) return false;
-    const asking = this.#options.statFilesystem(mount).then(
+    const asking = this.#statFilesystem(mount).then(
       (use) => {
         this.#filesystems.set(mount, use);
         return true;
@@ -180,6 +187,25 @@ export class Sampler {
   }
 }
 
+type Level = [SampledMetric, number | undefined];
+
+function filesystemLevels(use: FilesystemUse | null): Level[] {
+  return [["used_bytes", use?.used_bytes], ["inodes_used", use?.inodes_used]];
+}
+
+async function askKernel(mount: string): Promise<FilesystemUse> {
+  const { total_bytes, used_bytes, available_bytes, inodes, free_inodes } = await statFilesystem(
+    mount,
+  );
+  return {
+    size_bytes: total_bytes,
+    used_bytes,
+    available_bytes,
+    inodes_total: inodes,
+    inodes_used: inodes - free_inodes,
+  };
+}
+
 function risingOf(counters: CounterPage): Record<string, number> {
   const { reads, writes, flushes, read_bytes, write_bytes, changed_bytes } = counters;
   return { reads, writes, flushes, read_bytes, write_bytes, changed_bytes };
@@ -187,7 +213,7 @@ function risingOf(counters: CounterPage): Record<string, number> {
 
 function ratesOf(
   rates: Readonly<Record<string, number>> | undefined,
-): [SampledMetric, number | undefined][] {
+): Level[] {
   if (rates === undefined) return [];
   return [
     ["write_bytes_per_s", rates["write_bytes"]],

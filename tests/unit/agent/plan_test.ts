@@ -67,6 +67,7 @@ function input(changes: Partial<PlanInput> = {}, policy: Partial<ScaleConfig> = 
     forecast: forecast(used_bytes, 0, 0),
     mirror: null,
     measured: { sync_rate_bytes_per_s: 100 * MiB, provision_ms: 1000, switch_ms: 1000 },
+    obstacle: null,
     memory: NO_MEMORY,
     ...changes,
   };
@@ -171,6 +172,16 @@ Deno.test("plan: at the cap it is blocked and says what to do; below it the last
   match(full.because.join(" "), /at its cap of 10GiB: raise max_size/);
   equal(planOf({ max_size_bytes: 10 * GiB }).action, "none");
   equal(planOf({ used_bytes: 9 * GiB, max_size_bytes: 11 * GiB }).target_size_bytes, 11 * GiB);
+});
+
+Deno.test("plan: nothing larger is made while the last growth has not arrived", () => {
+  const obstacle = "The file system has not grown.";
+  for (const one of [null, mirror("ready")]) {
+    const plan = planOf({ used_bytes: 9 * GiB, mirror: one, obstacle });
+    equal(plan.action, "blocked");
+    equal(plan.because[1], obstacle);
+  }
+  equal(planOf({ obstacle }).action, "none");
 });
 
 Deno.test("plan: advise says what it would do and does not do it", () => {

@@ -27,6 +27,7 @@ function handClock() {
 const USE: FilesystemUse = {
   size_bytes: 1000,
   used_bytes: 400,
+  available_bytes: 550,
   inodes_total: 100,
   inodes_used: 7,
 };
@@ -64,6 +65,27 @@ Deno.test("observe() samples a raw volume by what it has allocated, and rates fr
   equal(values["read_iops"], 0);
   equal(second?.samples[0]?.at_ms, 1e12 + 1000);
   equal(sampler.pressure, undefined);
+});
+
+Deno.test("observe() believes the store where the page cannot tell, and samples nothing where nobody can", async () => {
+  const { clock } = handClock();
+  const sampler = new Sampler({ clock, interval_ms: 1000, readText: () => undefined });
+  const look = async (allocated_bytes: number | null) => {
+    const raw = page({ allocatedBytes: 9999 });
+    const [seen] = await sampler.observe([
+      { volume: "raw", page: raw, mount: null, device: null, allocated_bytes },
+    ]);
+    return seen;
+  };
+  const told = await look(123);
+  equal(told?.used_bytes, 123);
+  deepEqual(told?.samples.map(({ metric, value }) => [metric, value]), [
+    ["allocated_bytes", 123],
+    ["used_bytes", 123],
+  ]);
+  const unknown = await look(null);
+  equal(unknown?.used_bytes, 0);
+  equal(unknown?.samples.some(({ metric }) => metric === "used_bytes"), false);
 });
 
 Deno.test("observe() takes use and inodes from the file system, and the device's line", async () => {

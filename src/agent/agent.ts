@@ -1,0 +1,193 @@
+/**
+ * The agent: composes stores, data plane, forecaster and volumes, and runs by itself until it is stopped.
+ *
+ * Restart: the catalogue says which volumes there are and what was under way, the manifests where their bytes
+ * are. Volumes are opened again, what a killed process left in the kernel is removed, mirrors and interrupted
+ * work go on. One agent a state directory.
+ */
+import { type Clock, type Log, PsmaError, type Rng, supervise } from "../core/mod.ts";
+import { DataPlane, type DataPlaneEvent } from "../dataplane/mod.ts";
+import { type DataStore, openStore } from "../datastore/mod.ts";
+import { type Forecaster, openForecaster } from "../forecast/mod.ts";
+import { Sampler } from "../monitor/mod.ts";
+import { Catalogue } from "./catalogue.ts";
+import { type AgentConfig, directoryOf } from "./config.ts";
+import { type AgentContext, storeNamed } from "./context.ts";
+import { AgentDesk } from "./desk.ts";
+import { EventLog } from "./events.ts";
+import { bringUp, runEvaluations, runSampling } from "./loops.ts";
+import { Operations } from "./operations.ts";
+import { resumeIntent } from "./scaling.ts";
+import { closeUnit } from "./serving.ts";
+import { lockDirectory, makePrivateDirectory } from "./state_files.ts";
+import type { Agent } from "./views.ts";
+import { VolumeUnit } from "./volume_unit.ts";
+
+const SOCKET_PATH_MAX = 107;
+const SETTLE_WITHIN_MS = 5_000;
+
+export interface StartAgent {
+  readonly config: AgentConfig;
+  readonly version: string;
+  readonly log: Log;
+  readonly clock: Clock;
+  readonly rng: Rng;
+}
+
+export interface RunningAgent extends Agent {
+  /** Rejects when the data plane dies: end the process and start it again. Never resolves. */
+  readonly died: Promise<never>;
+  /** Leaves all volumes consistent and detached; what was under way goes on at the next start. Idempotent. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts the agent; it answers at once, and is ready when its volumes are served.
+ * @throws {PsmaError} state/locked, state/catalogue, io/state, sys/... when the data plane cannot start.
+ */
+export async function startAgent(options: StartAgent): Promise<RunningAgent> {
+  const { config, log, clock, rng, version } = options;
+  const { state_dir } = config;
+  await using undo = new AsyncDisposableStack();
+  makePrivateDirectory(state_dir);
+  undo.use(lockDirectory(state_dir));
+  const catalogue = new Catalogue(`${state_dir}/catalogue.json`, rng);
+  const events = new EventLog({ path: `${state_dir}/events.jsonl`, log, clock });
+  undo.defer(() => events.close());
+  const operations = new Operations({ path: `${state_dir}/operations.json`, clock, rng, log });
+  const stores = openStores(config, { log, clock, rng });
+  undo.defer(() => stores.forEach((store) => store.close()));
+  const forecaster = await openForecaster({ dir: `${state_dir}/forecast`, log, clock });
+  undo.defer(() => forecaster.close());
+  const plane = await startDataPlane(state_dir, stores, events, log);
+  undo.defer(() => plane.stop().catch(() => {})); // Dead already: then there is nothing to stop.
+
+  const stopping = new AbortController();
+  const context: AgentContext = {
+    config,
+    plane,
+    stores,
+    catalogue,
+    events,
+    operations,
+    clock,
+    rng,
+    log,
+    stopping: stopping.signal,
+  };
+  const units = gatherUnits(context);
+  const { interval_ms } = config.sampling;
+  const sampler = new Sampler({ clock, interval_ms });
+  const desk = new AgentDesk({ context, units, forecaster, sampler, version });
+  events.add({ type: "agent.started", message: `PSMA ${version} started`, data: { version } });
+  const work = supervise("the agent", run(context, units, sampler, forecaster, desk), log);
+  const running = undo.move();
+  let stopped: Promise<void> | undefined;
+  return Object.assign(desk, {
+    died: plane.died,
+    stop: () =>
+      stopped ??= (async () => {
+        stopping.abort();
+        await work;
+        for (const unit of units.values()) await closeUnit(context, unit);
+        await within(clock, SETTLE_WITHIN_MS, operations.settle());
+        events.add({ type: "agent.stopped", message: "PSMA stopped" });
+        await running.disposeAsync();
+      })(),
+  });
+}
+
+async function run(
+  context: AgentContext,
+  units: Map<string, VolumeUnit>,
+  sampler: Sampler,
+  forecaster: Forecaster,
+  desk: AgentDesk,
+): Promise<void> {
+  const { operations, log } = context;
+  const sampling = supervise(
+    "sampling",
+    runSampling(context, units, sampler, forecaster),
+    log,
+  );
+  await Promise.all([...units.values()].map((unit) => bringUp(context, unit).catch(() => {})));
+  for (const [name, unit] of units) {
+    if (!context.catalogue.find(name)) units.delete(name);
+    else if (unit.open && !context.stopping.aborted) resumeIntent(context, unit);
+  }
+  operations.endInterrupted();
+  desk.started = true;
+  await runEvaluations(context, units, forecaster);
+  await sampling;
+}
+
+function openStores(
+  config: AgentConfig,
+  options: { log: Log; clock: Clock; rng: Rng },
+): Map<string, DataStore> {
+  return new Map(
+    Object.entries(config.stores).map(([name, store]) => [name, openStore(name, store, options)]),
+  );
+}
+
+async function startDataPlane(
+  state_dir: string,
+  stores: ReadonlyMap<string, DataStore>,
+  events: EventLog,
+  log: Log,
+): Promise<DataPlane> {
+  const path = `${state_dir}/nbd.sock`;
+  if (new TextEncoder().encode(path).length > SOCKET_PATH_MAX) {
+    throw new PsmaError("config/value", `Cannot listen on ${path}: the path is too long`, {
+      hint: `Choose a state_dir of at most ${SOCKET_PATH_MAX - "/nbd.sock".length} bytes.`,
+    });
+  }
+  const plane = await DataPlane.start({
+    log,
+    onEvent: (event) => events.add(fromDataPlane(event)),
+    questions: {
+      digests: ({ target, extents }) => storeNamed(stores, target.store).digests(target, extents),
+      promote: async ({ target, epoch }) => {
+        await storeNamed(stores, target.store).promote(target, epoch);
+        return null;
+      },
+    },
+  });
+  await plane.command("serveNbd", { listen: { path }, fenced: false });
+  return plane;
+}
+
+function fromDataPlane({ at_ms, type, severity, volume, message, data }: DataPlaneEvent) {
+  return { at_ms, type, severity, volume, message, data };
+}
+
+/** Volumes of the configuration and of the catalogue; one that left the configuration stays as it was. */
+function gatherUnits({ config, catalogue, events }: AgentContext): Map<string, VolumeUnit> {
+  for (const volume of Object.values(config.volumes)) {
+    const known = catalogue.find(volume.name) ?? catalogue.add(volume.name, volume);
+    if (JSON.stringify(known.spec) === JSON.stringify(volume)) continue;
+    catalogue.update(volume.name, { spec: volume, configured: true });
+  }
+  const units = new Map<string, VolumeUnit>();
+  for (const name of catalogue.names()) {
+    const { spec, configured } = catalogue.get(name);
+    units.set(name, new VolumeUnit(spec, directoryOf(config, name)));
+    if (!configured || config.volumes[name]) continue;
+    catalogue.update(name, { configured: false });
+    events.add({
+      type: "volume.unconfigured",
+      severity: "warning",
+      volume: name,
+      message:
+        `${name} is not in the configuration any more: it stays as it was until it is deleted`,
+    });
+  }
+  return units;
+}
+
+async function within(clock: Clock, ms: number, work: Promise<void>): Promise<void> {
+  const done = new AbortController();
+  const late = clock.sleep(ms, done.signal).catch(() => {});
+  await Promise.race([work, late]);
+  done.abort();
+}

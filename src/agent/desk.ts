@@ -1,0 +1,301 @@
+/** The agent as the API sees it: answers questions, takes orders, refuses what makes no sense. */
+import { checkName, PsmaError } from "../core/mod.ts";
+import type { MirrorStatus } from "../dataplane/mod.ts";
+import { MAX_VOLUME_BYTES } from "../datastore/mod.ts";
+import { type Forecast, type Forecaster, isMetric, type Metric, METRICS } from "../forecast/mod.ts";
+import type { Sampler } from "../monitor/mod.ts";
+import { directoryOf } from "./config.ts";
+import {
+  DEFAULT_MAX_GROWTH,
+  defaultMirror,
+  defaultScale,
+  type Frontend,
+  LEAST_VOLUME_BYTES,
+  type VolumeConfig,
+} from "./config_volume.ts";
+import { type AgentContext, storeNamed } from "./context.ts";
+import { forecastUse, planUnit, usableBytes } from "./evaluation.ts";
+import { bringUp, sampleOnce } from "./loops.ts";
+import { metricFamilies } from "./metrics.ts";
+import { beginMirror, beginRetire, beginScale, beginSwitch, cancelMirror } from "./scaling.ts";
+import { attachUnit, deleteUnit, detachUnit } from "./serving.ts";
+import { viewOf } from "./show.ts";
+import type {
+  Agent,
+  AgentEvent,
+  AgentStatus,
+  CreateVolume,
+  HistoryQuery,
+  MetricFamily,
+  Operation,
+  Plan,
+  VolumeView,
+} from "./views.ts";
+import { VolumeUnit } from "./volume_unit.ts";
+
+export interface DeskParts {
+  readonly context: AgentContext;
+  readonly units: Map<string, VolumeUnit>;
+  readonly forecaster: Forecaster;
+  readonly sampler: Sampler;
+  readonly version: string;
+}
+
+export class AgentDesk implements Agent {
+  /** Every volume has been brought up, or has failed to. */
+  started = false;
+  readonly #parts: DeskParts;
+  readonly #startedAt: string;
+
+  constructor(parts: DeskParts) {
+    this.#parts = parts;
+    this.#startedAt = new Date(parts.context.clock.nowMs()).toISOString();
+  }
+
+  async status(): Promise<AgentStatus> {
+    const { units, version } = this.#parts;
+    const volumes = await Promise.all([...units.values()].map((unit) => this.#view(unit)));
+    const not_ready = this.#notReady();
+    return {
+      version,
+      started_at: this.#startedAt,
+      ready: not_ready.length === 0,
+      not_ready,
+      volumes,
+    };
+  }
+
+  async volume(name: string): Promise<VolumeView> {
+    return await this.#view(this.#unit(name));
+  }
+
+  async createVolume(spec: CreateVolume): Promise<VolumeView> {
+    const { context, units } = this.#parts;
+    const config = volumeOf(context, spec);
+    context.catalogue.add(config.name, config, false);
+    const unit = new VolumeUnit(config, directoryOf(context.config, config.name));
+    units.set(config.name, unit);
+    try {
+      await bringUp(context, unit);
+    } catch (error) {
+      // Nothing was made: then nothing is left. What was made stays, with its reason, to be tried again.
+      if (!context.catalogue.get(config.name).initial) {
+        units.delete(config.name);
+        context.catalogue.remove(config.name);
+      }
+      throw error;
+    }
+    await this.#look(unit);
+    return await this.#view(unit);
+  }
+
+  async deleteVolume(name: string): Promise<void> {
+    await deleteUnit(this.#parts.context, this.#unit(name));
+    this.#parts.units.delete(name);
+  }
+
+  async attach(name: string): Promise<VolumeView> {
+    const unit = this.#unit(name);
+    await attachUnit(this.#parts.context, unit);
+    await this.#look(unit);
+    return await this.#view(unit);
+  }
+
+  async detach(name: string): Promise<VolumeView> {
+    const unit = this.#unit(name);
+    await detachUnit(this.#parts.context, unit);
+    return await this.#view(unit);
+  }
+
+  async forecast(
+    name: string,
+    query: { metric: string; horizon_ms?: number; levels?: readonly number[] },
+  ): Promise<Forecast> {
+    const { context, forecaster } = this.#parts;
+    const unit = this.#unit(name);
+    const metric = metricNamed(query.metric);
+    const status = metric === "used_bytes" ? await this.#status(unit) : undefined;
+    return await forecaster.forecast({
+      volume: name,
+      metric,
+      horizon_ms: query.horizon_ms ?? context.config.forecast.horizon_ms,
+      ...(query.levels === undefined ? {} : { levels: query.levels }),
+      ...(status === undefined ? {} : { limit: usableBytes(unit, status) }),
+    });
+  }
+
+  async history(
+    name: string,
+    { metric, ...query }: HistoryQuery,
+  ): Promise<readonly { at_ms: number; value: number }[]> {
+    this.#unit(name);
+    return await this.#parts.forecaster.history({
+      volume: name,
+      metric: metricNamed(metric),
+      ...query,
+    });
+  }
+
+  async plan(name: string): Promise<Plan> {
+    const { context, forecaster } = this.#parts;
+    const unit = this.#unit(name);
+    unit.needOpen("plan");
+    const { plane, clock, config } = context;
+    const status = await plane.command("volumeStatus", { name });
+    const { forecast } = unit;
+    const fresh = forecast && clock.nowMs() - forecast.origin_ms < config.forecast.interval_ms;
+    const now = fresh
+      ? forecast
+      : await forecastUse(context, forecaster, unit, usableBytes(unit, status));
+    return planUnit(context, unit, status, now).plan;
+  }
+
+  async mirror(name: string): Promise<MirrorStatus | null> {
+    return (await this.#status(this.#unit(name)))?.mirror ?? null;
+  }
+
+  async startMirror(name: string, { size_bytes }: { size_bytes?: number }): Promise<Operation> {
+    const unit = this.#unit(name);
+    return await beginMirror(this.#parts.context, unit, size_bytes ?? await this.#targetSize(unit));
+  }
+
+  async pauseMirror(name: string): Promise<MirrorStatus> {
+    this.#unit(name).needOpen("pause");
+    return await this.#parts.context.plane.command("pauseMirror", { volume: name });
+  }
+
+  async resumeMirror(name: string): Promise<MirrorStatus> {
+    this.#unit(name).needOpen("resume");
+    return await this.#parts.context.plane.command("resumeMirror", { volume: name });
+  }
+
+  async cancelMirror(name: string): Promise<void> {
+    await cancelMirror(this.#parts.context, this.#unit(name));
+  }
+
+  async scale(name: string, { size_bytes }: { size_bytes?: number }): Promise<Operation> {
+    const unit = this.#unit(name);
+    const mirror = (await this.#status(unit))?.mirror;
+    const size = size_bytes ?? mirror?.target.size_bytes ?? await this.#targetSize(unit);
+    return await beginScale(this.#parts.context, unit, size);
+  }
+
+  async switchVolume(name: string): Promise<Operation> {
+    return await beginSwitch(this.#parts.context, this.#unit(name));
+  }
+
+  async retire(name: string): Promise<Operation> {
+    return await beginRetire(this.#parts.context, this.#unit(name));
+  }
+
+  operation(id: string): Operation {
+    return this.#parts.context.operations.get(id);
+  }
+
+  events(query: { after?: number; limit?: number; volume?: string }): readonly AgentEvent[] {
+    return this.#parts.context.events.list(query);
+  }
+
+  subscribe(onEvent: (event: AgentEvent) => void, signal: AbortSignal): void {
+    this.#parts.context.events.subscribe(onEvent, signal);
+  }
+
+  async metrics(): Promise<readonly MetricFamily[]> {
+    const { context, units, sampler, forecaster, version } = this.#parts;
+    const known = await Promise.all(
+      [...units.values()].map(async (unit) => ({ unit, status: await this.#status(unit) })),
+    );
+    return metricFamilies({
+      version,
+      ready: this.#notReady().length === 0,
+      units: known,
+      pressure: sampler.pressure,
+      last_event_id: context.events.lastId,
+      dropped_samples: forecaster.droppedSamples,
+    });
+  }
+
+  #unit(name: string): VolumeUnit {
+    const unit = this.#parts.units.get(name);
+    if (unit) return unit;
+    throw new PsmaError("not-found/volume", `Cannot find volume ${name}: there is none`, {
+      hint: "psma volume list shows the volumes there are.",
+    });
+  }
+
+  async #view(unit: VolumeUnit): Promise<VolumeView> {
+    return viewOf(unit, await this.#status(unit));
+  }
+
+  async #status(unit: VolumeUnit) {
+    return unit.open
+      ? await this.#parts.context.plane.command("volumeStatus", { name: unit.name })
+      : undefined;
+  }
+
+  /** So that a view right after an attach does not show an empty volume. */
+  async #look(unit: VolumeUnit): Promise<void> {
+    const { context, sampler, units, forecaster } = this.#parts;
+    if (!unit.observation) await sampleOnce(context, units.values(), sampler, forecaster);
+  }
+
+  async #targetSize(unit: VolumeUnit): Promise<number> {
+    const { numbers } = await this.plan(unit.name);
+    return numbers["target_bytes"] ?? unit.config.max_size_bytes;
+  }
+
+  #notReady(): string[] {
+    const { units, context } = this.#parts;
+    if (!this.started) return ["volumes are being brought up"];
+    return [...units.values()].flatMap((unit) => {
+      const wanted = context.catalogue.find(unit.name)?.desired === "attached";
+      if (!wanted || unit.state === "attached") return [];
+      return [`${unit.name}: ${unit.reason ?? "not attached"}`];
+    });
+  }
+}
+
+function metricNamed(name: string): Metric {
+  if (isMetric(name)) return name;
+  throw new PsmaError("usage/metric", `Cannot show ${name}: it is not a metric`, {
+    hint: `Metrics: ${Object.keys(METRICS).join(", ")}.`,
+  });
+}
+
+/** Checks an order for a new volume and fills in what it leaves out. */
+function volumeOf(context: AgentContext, spec: CreateVolume): VolumeConfig {
+  const { config, stores } = context;
+  const { name, size_bytes, max_size_bytes = DEFAULT_MAX_GROWTH * size_bytes } = spec;
+  checkName(name);
+  const names = Object.keys(config.stores);
+  const store = storeNamed(stores, spec.store ?? names[0] ?? "").name;
+  const sane = Number.isSafeInteger(size_bytes) && size_bytes >= LEAST_VOLUME_BYTES &&
+    size_bytes <= MAX_VOLUME_BYTES;
+  if (!sane || max_size_bytes < size_bytes) {
+    throw new PsmaError(
+      "usage/size",
+      sane
+        ? `Cannot create ${name}: its cap of ${max_size_bytes} bytes is below its size`
+        : `Cannot create ${name}: ${size_bytes} bytes are not a size that a volume can have`,
+      { hint: `A volume has ${LEAST_VOLUME_BYTES} to ${MAX_VOLUME_BYTES} bytes.` },
+    );
+  }
+  return {
+    name,
+    store,
+    size_bytes,
+    max_size_bytes,
+    frontend: frontendOf(spec),
+    filesystem: null,
+    profile: "auto",
+    mirror: defaultMirror(store, names),
+    scale: defaultScale(config.forecast.level),
+  };
+}
+
+function frontendOf({ name, frontend = "auto" }: CreateVolume): Frontend {
+  if (frontend !== "ublk") return frontend;
+  throw new PsmaError("usage/frontend", `Cannot create ${name}: ublk is not supported yet`, {
+    hint: "Use auto, fuse or nbd.",
+  });
+}

@@ -1,0 +1,15 @@
+/** The agent: configuration, plans, and the life of volumes. */
+export { type RunningAgent, type StartAgent, startAgent } from "./agent.ts";
+export {
+  type AgentConfig,
+  checkConfig,
+  DEFAULT_CONFIG_PATH,
+  DEFAULT_STATE_DIR,
+  describeConfig,
+  type Listen,
+  loadConfig,
+  parseConfig,
+  readConfigFile,
+} from "./config.ts";
+export { type ConfigProblem, formatProblem } from "./config_problems.ts";
+export * from "./views.ts";

@@ -1,0 +1,79 @@
+/** Views of volumes: what status, volume show and the page are made of. */
+import type { ExportInfo, VolumeStatus } from "../dataplane/mod.ts";
+import type { Forecast } from "../forecast/mod.ts";
+import type { TimeToFull, VolumeView } from "./views.ts";
+import type { VolumeUnit } from "./volume_unit.ts";
+
+/** @param status undefined: the volume is not open; then the configuration says what it should be. */
+export function viewOf(unit: VolumeUnit, status: VolumeStatus | undefined): VolumeView {
+  const { name, config, observation, attachment } = unit;
+  const active = status?.active;
+  return {
+    name,
+    state: unit.state,
+    ...(unit.reason === undefined ? {} : { reason: unit.reason }),
+    size_bytes: status?.size_bytes ?? config.size_bytes,
+    max_size_bytes: status?.max_size_bytes ?? config.max_size_bytes,
+    epoch: status?.epoch ?? 0,
+    active: {
+      store: active?.store ?? config.store,
+      backend: active?.backend.type ?? "none",
+      uri: active === undefined ? "" : uriOf(active.backend),
+    },
+    backup: status?.backup
+      ? { store: status.backup.store, size_bytes: status.backup.size_bytes }
+      : null,
+    exports: attachment?.exports ?? [],
+    filesystem: filesystemOf(unit),
+    used_bytes: observation?.used_bytes ?? 0,
+    used_source: config.filesystem ? "filesystem" : "allocated",
+    mirror: status?.mirror ?? null,
+    last_cutover: status?.last_cutover ?? null,
+    time_to_full: timeToFull(unit.forecast, config.scale.level),
+  };
+}
+
+/** The mount point and device name of a volume's export, where it has them. */
+export function placesOf(
+  exports: readonly ExportInfo[],
+): { mount: string | null; device: string | null } {
+  const exported = exports.find(({ frontend }) => frontend === "fuse");
+  if (exported?.frontend !== "fuse") return { mount: null, device: null };
+  return { mount: exported.mount ?? null, device: exported.device.replace(/^\/dev\//, "") };
+}
+
+/** From a forecast that was asked for the time to its limit. */
+export function timeToFull(forecast: Forecast | undefined, level: number): TimeToFull | null {
+  const limit = forecast?.time_to_limit;
+  if (!forecast || !limit) return null;
+  const at = (wanted: number) => {
+    const at_ms = limit.by_level.find((one) => Math.abs(one.level - wanted) < 1e-9)?.at_ms ?? null;
+    return at_ms === null ? null : new Date(at_ms).toISOString();
+  };
+  return {
+    limit_bytes: limit.limit,
+    median_at: at(0.5),
+    upper_at: at(level),
+    upper_level: level,
+    probability_within_horizon: limit.probability_within_horizon,
+    forecast_at: new Date(forecast.origin_ms).toISOString(),
+  };
+}
+
+function filesystemOf({ config, observation, attachment }: VolumeUnit): VolumeView["filesystem"] {
+  const use = observation?.filesystem;
+  const { mount } = placesOf(attachment?.exports ?? []);
+  if (!config.filesystem || !use || mount === null) return null;
+  return {
+    type: config.filesystem.type,
+    mount,
+    size_bytes: use.size_bytes,
+    used_bytes: use.used_bytes,
+    inodes_total: use.inodes_total,
+    inodes_used: use.inodes_used,
+  };
+}
+
+function uriOf(backend: VolumeStatus["active"]["backend"]): string {
+  return backend.type === "file" ? `file://${backend.path}` : backend.uri;
+}

@@ -1,0 +1,92 @@
+/**
+ * The agent's own files: one owner, atomic replacement, one agent at a time.
+ *
+ * After a crash a replaced file is the old or the new one, whole: written, flushed, renamed, and the
+ * directory flushed.
+ */
+import { PsmaError } from "../core/mod.ts";
+
+/** Makes a directory that only its owner may enter; one that is there keeps its mode. */
+export function makePrivateDirectory(path: string): void {
+  try {
+    Deno.mkdirSync(path, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    throw stateError(`make ${path}`, cause);
+  }
+}
+
+/** Replaces a file's content durably. @throws {PsmaError} io/state */
+export function replaceFile(path: string, text: string): void {
+  const next = `${path}.new`;
+  try {
+    const file = Deno.openSync(next, { write: true, create: true, truncate: true, mode: 0o600 });
+    try {
+      writeAll(file, text);
+      file.syncSync();
+    } finally {
+      file.close();
+    }
+    Deno.renameSync(next, path);
+    syncDirectory(path.slice(0, path.lastIndexOf("/")));
+  } catch (cause) {
+    throw stateError(`write ${path}`, cause);
+  }
+}
+
+/** @returns undefined when there is none. @throws {PsmaError} io/state */
+export function readFile(path: string): string | undefined {
+  try {
+    return Deno.readTextFileSync(path);
+  } catch (cause) {
+    if (cause instanceof Deno.errors.NotFound) return undefined;
+    throw stateError(`read ${path}`, cause);
+  }
+}
+
+/** Writes all of a text where the file stands. */
+export function writeAll(file: Deno.FsFile, text: string): void {
+  const bytes = new TextEncoder().encode(text);
+  for (let written = 0; written < bytes.length;) written += file.writeSync(bytes.subarray(written));
+}
+
+function syncDirectory(path: string) {
+  const directory = Deno.openSync(path);
+  try {
+    directory.syncSync();
+  } finally {
+    directory.close();
+  }
+}
+
+/**
+ * Claims a state directory for this process; the kernel takes the claim back when the process ends.
+ * @throws {PsmaError} state/locked when another agent has it.
+ */
+export function lockDirectory(directory: string): Disposable {
+  const path = `${directory}/lock`;
+  const file = openLock(path);
+  if (!file.tryLockSync(true)) {
+    file.close();
+    throw new PsmaError("state/locked", `Cannot start: another agent works in ${directory}`, {
+      hint: "Stop it first, or name another state_dir.",
+    });
+  }
+  return { [Symbol.dispose]: () => file.close() };
+}
+
+function openLock(path: string): Deno.FsFile {
+  try {
+    return Deno.openSync(path, { write: true, create: true, mode: 0o600 });
+  } catch (cause) {
+    throw stateError(`open ${path}`, cause);
+  }
+}
+
+function stateError(doing: string, cause: unknown): PsmaError {
+  const denied = cause instanceof Deno.errors.PermissionDenied;
+  const why = cause instanceof Error ? cause.message.split(" (os error")[0] : String(cause);
+  return new PsmaError(denied ? "forbidden/state" : "io/state", `Cannot ${doing}: ${why}`, {
+    cause,
+    hint: denied ? "Run psma as root, or name a state_dir of your own." : "Look at the disk.",
+  });
+}
