@@ -10,7 +10,8 @@
 -- One row per setting: name, m (0 = no season), alpha, beta, phi, gamma.
 -- name: settings
 CREATE OR REPLACE TEMP TABLE hw_setting AS
-SELECT * FROM (VALUES
+SELECT m, alpha::DOUBLE AS alpha, beta::DOUBLE AS beta, phi::DOUBLE AS phi, gamma::DOUBLE AS gamma
+FROM (VALUES
   (0, 0.10, 0.00, 0.00, 0.00), (0, 0.35, 0.00, 0.00, 0.00),
   (0, 0.20, 0.05, 0.98, 0.00), (0, 0.50, 0.05, 0.98, 0.00), (0, 0.90, 0.10, 0.98, 0.00),
   (0, 0.50, 0.30, 0.90, 0.00), (0, 0.90, 0.50, 0.90, 0.00), (0, 0.90, 0.02, 1.00, 0.00)

@@ -1,7 +1,9 @@
 -- Linear quantile regression of growth, direct per lead (Koenker and Bassett 1978):
 --   z_t+k - z_t = b0 + b1 k (z_t - z_t-h) / h + b2 (z_t - mean of the last h) + two harmonics of the season
--- fitted by iteratively re-weighted least squares on the smoothed check function (Hunter and Lange 2000):
+-- fitted by iteratively re-weighted least squares on the check function:
 --   weight = (tau or 1 - tau by the sign of the residual) / (|residual| + epsilon)
+-- The smoothing by epsilon biases outer levels towards the middle, so the intercept is set at the end to
+-- the exact quantile of the residuals.
 -- Growth and not level is regressed, because a level's own value carries no information on its change.
 -- The harmonics of a level are taken as differences between target and origin, those of a rate at the target.
 --
@@ -47,7 +49,8 @@ WHERE (SELECT count(*) FROM qr_row JOIN qr_task ON true WHERE qr_row.k = h AND t
 
 -- One step: weights from the residuals of the last coefficients, then the normal equations, solved by
 -- Gauss-Jordan elimination; a small ridge keeps a column without variation at zero. The first step
--- has a huge epsilon, which makes it least squares.
+-- has a huge epsilon, which makes it least squares; then epsilon is a hundredth of the residuals'
+-- geometric mean, which outliers hardly move.
 -- name: iterate
 CREATE OR REPLACE TEMP TABLE qr_fit AS
 WITH weighed AS (
@@ -58,7 +61,7 @@ WITH weighed AS (
   FROM qr_fit JOIN qr_row USING (k) WHERE t + k <= f
 ),
 normal AS (
-  SELECT f, k, tau, avg(abs(r)) AS spread, count(*) AS rows, sum(w) * 1e-6 AS ridge,
+  SELECT f, k, tau, exp(avg(ln(abs(r) + 1e-9))) AS spread, sum(w) * 1e-6 AS ridge,
          sum(w) AS a00, sum(w * x1) AS a01, sum(w * x2) AS a02, sum(w * x3) AS a03,
          sum(w * x4) AS a04, sum(w * x5) AS a05, sum(w * x6) AS a06, sum(w * g) AS g0,
          sum(w * x1 * x1) AS a11, sum(w * x1 * x2) AS a12, sum(w * x1 * x3) AS a13,
@@ -90,8 +93,22 @@ solved AS (
   FROM normal
 )
 SELECT f, k, tau, list_transform(reduced.rows, lambda line: line[8]) AS beta,
-       greatest(spread * 1e-3, 1e-6) AS epsilon
+       greatest(spread * 1e-2, 1e-6) AS epsilon
 FROM solved;
+
+-- name: centre
+CREATE OR REPLACE TEMP TABLE qr_fit AS
+WITH remainder AS (
+  SELECT f, k, tau, quantile_cont(
+    g - beta[2] * x1 - beta[3] * x2 - beta[4] * x3 - beta[5] * x4 - beta[6] * x5 - beta[7] * x6,
+    [0.1, 0.5, 0.9]) AS at
+  FROM qr_fit JOIN qr_row USING (k) WHERE t + k <= f
+  GROUP BY f, k, tau
+)
+SELECT f, k, tau,
+       list_prepend(CASE tau WHEN 0.1 THEN remainder.at[1] WHEN 0.5 THEN remainder.at[2] ELSE remainder.at[3] END,
+                    beta[2:]) AS beta
+FROM qr_fit JOIN remainder USING (f, k, tau);
 
 -- Growth by fit origin, lead and level, on the leads that are wanted.
 -- name: forecast

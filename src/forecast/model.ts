@@ -31,7 +31,7 @@ export interface ModelAnswer {
 /** The back-test is told for these, whatever levels were asked for. */
 const SCORED_LEVELS = [0.1, 0.5, 0.9];
 /** Re-weighted least squares gains little after this many. */
-const REGRESSION_STEPS = 8;
+export const REGRESSION_STEPS = 8;
 const prepared = new WeakSet<Database>();
 
 /** Forecasts table `y(i, v)`, i = 1..n, n >= 2. Leaves its temporary tables behind for the next run to replace. */
@@ -76,7 +76,7 @@ function runQuantileRegression(database: Database): void {
   for (let step = 0; fits > 0 && step < REGRESSION_STEPS; step++) {
     database.run(sql("quantile_regression", "iterate"));
   }
-  database.run(sql("quantile_regression", "forecast"));
+  for (const section of ["centre", "forecast"]) database.run(sql("quantile_regression", section));
 }
 
 function giveLists(database: Database, task: ModelTask): void {
