@@ -16,7 +16,7 @@ import {
 } from "../codec/mod.ts";
 import { type Backend, FileBackend, openNbdBackend } from "../backend/mod.ts";
 import { FuseExport } from "../frontend/mod.ts";
-import { cutOver, Mirror, type TargetControl } from "../mirror/mod.ts";
+import { cutOver, CutoverWindow, Mirror, type TargetControl } from "../mirror/mod.ts";
 import { ChangeMap, ManifestFile, MirrorLink, Volume } from "../volume/mod.ts";
 import { digestExtents } from "./digests.ts";
 import type { MirrorStatus, OpenVolume, StartMirror, VolumeStatus } from "./messages.ts";
@@ -273,8 +273,11 @@ export class ServedVolume {
 
   async switchOver(timeoutMs: number): Promise<CutoverReport> {
     return await this.#exclusively("switch", async () => {
-      await this.converge(timeoutMs);
       const mirror = this.#needMirror(), volume = this.volume;
+      if (mirror.state !== "ready" && mirror.state !== "converging") this.#takeBaseline();
+      const window = new CutoverWindow(volume.counters, this.#baselineP99);
+      volume.takeHeldMax();
+      await mirror.converge(timeoutMs);
       const { reactor, clock } = this.service;
       const link = volume.link;
       const { former, report } = await cutOver({
@@ -284,7 +287,7 @@ export class ServedVolume {
         control: this.#control(mirror.record.target),
         reactor,
         clock,
-        baselineP99: this.#baselineP99,
+        window,
         onRetry: (reason) =>
           this.#emit("cutover.retry", "error", `The commit is tried again: ${reason}`),
       });
@@ -301,7 +304,7 @@ export class ServedVolume {
           size_after_bytes: report.size_after_bytes,
         },
       );
-      this.service.supervise("cutover", this.#finishSwitch(mirror, link, former, report));
+      this.service.supervise("cutover", this.#finishSwitch(mirror, link, former, report, window));
       return report;
     });
   }
@@ -378,22 +381,15 @@ export class ServedVolume {
     link: MirrorLink | undefined,
     former: Backend,
     report: CutoverReport,
+    window: CutoverWindow,
   ) {
-    const { reactor } = this.service, { counters } = this.volume;
-    const before = counters.latencySnapshot(), errorsBefore = counters.errors;
+    const { reactor } = this.service;
     await mirror.end();
     await reactor.sleep(WINDOW_AFTER_COMMIT_MS);
     const final: CutoverReport = {
       ...report,
-      io_errors: report.io_errors + counters.errors - errorsBefore,
-      latency_us: {
-        ...report.latency_us,
-        window_p99: Math.max(
-          report.latency_us.window_p99,
-          Math.round(counters.quantileSince(before, 0.99)),
-        ),
-        window_max: Math.round(counters.takeWindowMax()),
-      },
+      io_errors: window.ioErrors,
+      latency_us: window.latency(),
     };
     await this.manifest.commit((now) => ({ ...now, last_cutover: final }));
     link?.map.close();

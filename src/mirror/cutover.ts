@@ -15,6 +15,7 @@ import type { Reactor } from "../sys/mod.ts";
 import type { Backend } from "../backend/mod.ts";
 import type { ManifestFile, Volume } from "../volume/mod.ts";
 import type { Mirror, TargetControl } from "./mirror.ts";
+import type { CutoverWindow } from "./window.ts";
 
 const COMMIT_RETRY_FIRST_MS = 50, COMMIT_RETRY_MAX_MS = 5000;
 
@@ -25,8 +26,8 @@ export interface CutoverOptions {
   readonly control: TargetControl;
   readonly reactor: Reactor;
   readonly clock: Clock;
-  /** Latency histogram from before convergence began, and the 99th percentile of that time. */
-  readonly baselineP99: number;
+  /** Opened before the mirror was made ready for this cutover. */
+  readonly window: CutoverWindow;
   readonly onRetry: (reason: string) => void;
 }
 
@@ -38,10 +39,6 @@ export async function cutOver(
   const target = mirror.record.target;
   const epoch = manifest.current.epoch + 1;
   const sizeBefore = volume.sizeBytes;
-  const snapshot = volume.counters.latencySnapshot();
-  const errorsBefore = volume.counters.errors;
-  volume.counters.takeWindowMax();
-  volume.takeHeldMax();
   requireReady(mirror);
   mirror.cutoverBegins();
   let begun = false;
@@ -57,13 +54,9 @@ export async function cutOver(
     const report: CutoverReport = {
       epoch,
       at: new Date(options.clock.nowMs()).toISOString(),
-      io_errors: volume.counters.errors - errorsBefore,
+      io_errors: options.window.ioErrors,
       held_us_max: Math.round(volume.takeHeldMax()),
-      latency_us: {
-        baseline_p99: Math.round(options.baselineP99),
-        window_p99: Math.round(volume.counters.quantileSince(snapshot, 0.99)),
-        window_max: 0,
-      },
+      latency_us: options.window.latency(),
       size_before_bytes: sizeBefore,
       size_after_bytes: target.size_bytes,
       copied_bytes: mirror.copier.copiedBytes,

@@ -4,3 +4,4 @@ export * from "./cutover.ts";
 export * from "./digest.ts";
 export * from "./mirror.ts";
 export { type MirrorState, next } from "./state.ts";
+export * from "./window.ts";

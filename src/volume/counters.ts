@@ -15,7 +15,6 @@ export class Counters {
   readonly page: SharedArrayBuffer = new SharedArrayBuffer(COUNTER_PAGE_BYTES);
   readonly values: Float64Array = new Float64Array(this.page);
   #nextAt = -1;
-  /** Highest latency since `takeWindowMax`, microseconds. */
   #windowMax = 0;
 
   add(counter: number, amount: number): void {
@@ -83,10 +82,12 @@ export class Counters {
     return latencyQuantile(counts, quantile);
   }
 
-  /** The highest latency since the last call, microseconds. */
-  takeWindowMax(): number {
-    const max = this.#windowMax;
+  /** The highest latency since `resetWindowMax`, microseconds. */
+  get windowMax(): number {
+    return this.#windowMax;
+  }
+
+  resetWindowMax(): void {
     this.#windowMax = 0;
-    return max;
   }
 }

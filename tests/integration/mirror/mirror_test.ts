@@ -4,7 +4,7 @@ import { FileBackend } from "../../../src/backend/mod.ts";
 import type { MirrorRecord, Placement } from "../../../src/codec/mod.ts";
 import { seededRng } from "../../../src/core/mod.ts";
 import { digestExtents } from "../../../src/dataplane/digests.ts";
-import { cutOver, loadDigest, Mirror } from "../../../src/mirror/mod.ts";
+import { cutOver, CutoverWindow, loadDigest, Mirror } from "../../../src/mirror/mod.ts";
 import { ChangeMap, ManifestFile, MirrorLink, Volume } from "../../../src/volume/mod.ts";
 import { type InThread, inThread } from "../../support/in_thread.ts";
 import { requires } from "../../support/requires.ts";
@@ -115,7 +115,7 @@ Deno.test({
           control,
           reactor,
           clock,
-          baselineP99: 0,
+          window: new CutoverWindow(one.volume.counters, 0),
           onRetry: assert.fail,
         });
         assert.equal(report.epoch, round + 1);

@@ -1,0 +1,27 @@
+/** What the application's requests went through around a cutover: from here to whenever it is asked. */
+import type { LatencyReport } from "../codec/mod.ts";
+import type { Counters } from "../volume/mod.ts";
+
+export class CutoverWindow {
+  readonly #snapshot: Float64Array;
+  readonly #errors: number;
+
+  /** Opens the window now. @param baselineP99 microseconds, from before anything was done. */
+  constructor(readonly counters: Counters, readonly baselineP99: number) {
+    this.#snapshot = counters.latencySnapshot();
+    this.#errors = counters.errors;
+    counters.resetWindowMax();
+  }
+
+  get ioErrors(): number {
+    return this.counters.errors - this.#errors;
+  }
+
+  latency(): LatencyReport {
+    return {
+      baseline_p99: Math.round(this.baselineP99),
+      window_p99: Math.round(this.counters.quantileSince(this.#snapshot, 0.99)),
+      window_max: Math.round(this.counters.windowMax),
+    };
+  }
+}
