@@ -240,7 +240,7 @@ async function requestTarget(
 
 /** Waits for the first sync, and measures its rate. @throws {PsmaError} state/mirror-failed, state/mirror-cancelled */
 async function waitSynced(context: AgentContext, unit: VolumeUnit): Promise<MirrorStatus> {
-  const { plane, clock, events, catalogue } = context;
+  const { plane, clock } = context;
   const { name } = unit;
   const began_ms = clock.monotonicMs();
   let first: MirrorStatus | undefined;
@@ -265,13 +265,6 @@ async function waitSynced(context: AgentContext, unit: VolumeUnit): Promise<Mirr
       if (copied_bytes >= RATE_SAMPLE_BYTES) {
         learnRate(context, name, copied_bytes / elapsed_ms * 1000);
       }
-      const rate = catalogue.get(name).measured.sync_rate_bytes_per_s;
-      events.add({
-        type: "mirror.synced",
-        volume: name,
-        message: `The mirror of ${name} has all data`,
-        data: { copied_bytes: now.copied_bytes, sync_rate_bytes_per_s: rate },
-      });
       return now;
     }
     await pause(context, POLL_MS);
