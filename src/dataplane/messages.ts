@@ -149,7 +149,10 @@ export interface Commands {
     argument: { device: number; at: number; length: number };
     answer: Uint8Array;
   };
-  writeDevice: { argument: { device: number; at: number; bytes: Uint8Array }; answer: null };
+  writeDevice: {
+    argument: { device: number; at: number; bytes: Uint8Array | ArrayBuffer };
+    answer: null;
+  };
   flushDevice: { argument: { device: number }; answer: null };
   closeDevice: { argument: { device: number }; answer: null };
   stop: { argument: null; answer: null };

@@ -179,7 +179,7 @@ export class Service {
     openDevice: ({ uri }) => this.#devices.open(uri),
     readDevice: ({ device, at, length }) => this.#devices.read(device, at, length),
     writeDevice: async ({ device, at, bytes }) => {
-      await this.#devices.write(device, at, bytes);
+      await this.#devices.write(device, at, new Uint8Array(bytes));
       return null;
     },
     flushDevice: async ({ device }) => {
