@@ -159,17 +159,19 @@ Deno.test({
         const inside = [...Deno.readDirSync(temp.file(`store/${name}`))];
         assert.deepEqual(inside.map(({ name }) => name).sort(), ["data", "plane", "volume.json"]);
       }
-      // Both are asked for at once; the process dies at the nth answer, while the others are under way.
+      // Lanes are each at another step of their work when the process dies at the nth answer.
       const { promise: enough, resolve } = Promise.withResolvers<void>();
       let answers = 0;
-      const counted = () => ++answers > round * 3 && resolve();
-      const creates = Array.from({ length: 12 }, async (_, i) => {
-        const name = `v${round}-${i}`;
-        await store.createVolume({ name, size_bytes: MIB });
-        made.add(name);
-        counted();
+      const counted = () => ++answers > 12 + round && resolve();
+      const creates = Array.from({ length: 6 }, async (_, lane) => {
+        for (let i = 0; i < 12; i++) {
+          const name = `v${round}-${lane}-${i}`;
+          await store.createVolume({ name, size_bytes: MIB });
+          made.add(name);
+          counted();
+        }
       });
-      const deletes = [...made].slice(0, 4).map(async (name) => {
+      const deletes = [...made].slice(0, 6).map(async (name) => {
         made.delete(name);
         await store.delete(name);
         deleted.add(name);

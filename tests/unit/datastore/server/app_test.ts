@@ -245,3 +245,35 @@ Deno.test({
     assert.equal(Deno.statSync(`${directory}/bad/data`).size, MIB);
   },
 });
+
+Deno.test({
+  name: "when a promotion answers, an older writer that was amid its writes writes no more",
+  ...needs,
+  async fn() {
+    await using store = await openTestStore();
+    const { uri } = (await store.ask("POST", "/v1/volumes", {
+      body: { name: "data", size_bytes: 17 * MIB },
+    })).body;
+    const { device } = await store.plane.command("openDevice", { uri });
+    const bytes = new Uint8Array(MIB).fill(7);
+    const write = (mib: number) =>
+      store.plane.command("writeDevice", { device, at: mib * MIB, bytes });
+    await write(0);
+    const writes = Promise.allSettled(Array.from({ length: 15 }, (_, i) => write(i + 1)));
+    const promoted = await store.ask("POST", "/v1/volumes/data/promote", { body: { epoch: 2 } });
+    assert.equal(promoted.status, 200);
+    const extents = Array.from({ length: 17 }, (_, i) => ({ at: i * MIB, length: MIB }));
+    const digests = async (): Promise<string[]> =>
+      (await store.ask("POST", "/v1/volumes/data/digests", { body: { extents } })).body.digests;
+    const then = await digests();
+    const written = then[0], blank = then[16];
+    assert.notEqual(written, blank);
+    (await writes).forEach(({ status }, i) => {
+      if (status === "fulfilled") {
+        assert.equal(then[i + 1], written, "an acknowledged write is lost");
+      }
+    });
+    await assert.rejects(write(16));
+    assert.deepEqual(await digests(), then);
+  },
+});
