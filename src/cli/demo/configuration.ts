@@ -14,7 +14,7 @@ export interface DemoPlaces {
 /** The name of the demo's volume. */
 export const VOLUME = "data";
 /** Large enough for xfs, small enough to fill in under a minute. */
-export const SIZE_MIB = 512;
+export const SIZE_MIB = 384;
 
 /** @returns YAML as a person would write it. */
 export function demoConfiguration(places: DemoPlaces): string {

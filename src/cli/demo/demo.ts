@@ -4,7 +4,7 @@
  * Here everything is only started, watched, and in the end checked.
  */
 import { AgentClient, type AgentEvent, readToken, type VolumeView } from "../../api/client.ts";
-import { type Clock, PsmaError } from "../../core/mod.ts";
+import { type Clock, formatDuration, PsmaError } from "../../core/mod.ts";
 import type { Report, Verdict } from "./application.ts";
 import { Child } from "./child.ts";
 import { demoConfiguration, VOLUME } from "./configuration.ts";
@@ -16,8 +16,9 @@ import type { Workspace } from "./workspace.ts";
 
 const LOOK_MS = 250;
 const READY_WITHIN_MS = 30_000;
-const SWITCH_WITHIN_MS = 150_000;
-const FILL_WITHIN_MS = 30_000;
+/** Ten times what it takes where nothing else runs. */
+const SWITCH_WITHIN_MS = 400_000;
+const FILL_WITHIN_MS = 120_000;
 const AHEAD_MS = 10_000;
 
 export interface DemoOptions {
@@ -143,6 +144,8 @@ class Play {
     const { screen, frontend } = this.options;
     const { before, application } = this.stage;
     const hearing = this.#hear();
+    // Awaited at the end; when the application dies before, the race in playDemo tells of it.
+    hearing.catch(() => {});
     screen.say("watching: the agent acts by itself when its forecast says so");
     await this.#watch(
       SWITCH_WITHIN_MS,

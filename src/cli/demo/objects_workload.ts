@@ -161,9 +161,11 @@ export class ObjectsWorkload implements Workload {
   }
 
   async #writeAt(at: number, content: Uint8Array): Promise<void> {
-    for (let done = 0; done < content.length; done += IO_BYTES) {
-      await this.#device.write(at + done, content.slice(done, done + IO_BYTES));
-    }
+    const parts = Math.ceil(content.length / IO_BYTES);
+    await Promise.all(Array.from({ length: parts }, (_, part) => {
+      const from = part * IO_BYTES;
+      return this.#device.write(at + from, content.slice(from, from + IO_BYTES));
+    }));
   }
 
   async #readAt({ at, length }: { at: number; length: number }): Promise<Uint8Array> {
