@@ -4,12 +4,20 @@ import { openStore } from "../../../src/datastore/mod.ts";
 import { PsmaStore } from "../../../src/datastore/psma.ts";
 import { tempDir } from "../../support/temp.ts";
 
+const TIMEOUT_MS = 10_000;
+
 /** Time passes at once for waits between attempts, and never for the time limit of one attempt. */
 const impatient: Clock = {
   ...systemClock,
-  sleep: (ms, signal) => ms < 5000 ? Promise.resolve() : systemClock.sleep(ms, signal),
+  sleep: (ms, signal) => ms < TIMEOUT_MS ? Promise.resolve() : untilAborted(signal),
 };
-const options = { log: silentLog, clock: impatient, rng: seededRng(1), timeout_ms: 10_000 };
+const options = { log: silentLog, clock: impatient, rng: seededRng(1), timeout_ms: TIMEOUT_MS };
+
+function untilAborted(signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((_, reject) =>
+    signal?.addEventListener("abort", () => reject(signal.reason), { once: true })
+  );
+}
 
 /** A server that answers with `answers` in turn, the last one forever. */
 function serve(...answers: (() => Response | Promise<Response>)[]) {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { requires } from "../../../support/requires.ts";
 import { tempDir } from "../../../support/temp.ts";
-import { MIB, mirrorBody, openTestStore } from "../fixture.ts";
+import { MIB, mirrorBody, openTestStore } from "../../../support/store_app.ts";
 
 const needs = requires({ io_uring: true });
 

@@ -1,7 +1,7 @@
 /** Every misuse gets one clear error with a code, and changes nothing. */
 import assert from "node:assert/strict";
 import { requires } from "../../../support/requires.ts";
-import { type Ask, MIB, mirrorBody, openTestStore, TOKEN } from "../fixture.ts";
+import { type Ask, MIB, mirrorBody, openTestStore, TOKEN } from "../../../support/store_app.ts";
 
 interface Misuse {
   readonly what: string;

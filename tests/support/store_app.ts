@@ -1,10 +1,10 @@
 /** A store without sockets for HTTP: a real data plane, real files, and the app to send requests to. */
-import { createLog, seededRng, systemClock } from "../../../src/core/mod.ts";
-import { DataPlane } from "../../../src/dataplane/mod.ts";
-import { createApp, type StoreApp } from "../../../src/datastore/server/app.ts";
-import { Catalogue } from "../../../src/datastore/server/catalogue.ts";
-import { VolumeFolders } from "../../../src/datastore/volume_folders.ts";
-import { type TempDir, tempDir } from "../../support/temp.ts";
+import { createLog, seededRng, systemClock } from "../../src/core/mod.ts";
+import { DataPlane } from "../../src/dataplane/mod.ts";
+import { createApp, type StoreApp } from "../../src/datastore/server/app.ts";
+import { Catalogue } from "../../src/datastore/server/catalogue.ts";
+import { VolumeFolders } from "../../src/datastore/volume_folders.ts";
+import { type TempDir, tempDir } from "./temp.ts";
 
 export const TOKEN = "0123456789abcdef0123456789abcdef";
 
