@@ -6,33 +6,30 @@
  * memory, and those that come until the reconnect at once. Both reconnect with growing pauses, for ever.
  * A server that fences us out is final: everything fails, and nothing is tried again.
  * Not promised: what was written and not flushed may be gone when the server itself died; `onLost` says so.
+ * Nor can a client know when requests of a lost connection end in the server: one that runs late there could
+ * land after a newer write. PSMA's fenced server lets a writer in only when those before it have drained.
  *
  * What a server cannot do is emulated: FUA by a flush afterwards, write-zeroes by writing zeros. Trim is
  * write-zeroes that may leave a hole, because NBD's own trim promises nothing of what is read later. An operation larger than the server's limit goes in pieces, one after the other.
  * Hot path: submit, the hook and the replies neither allocate, await nor throw.
  */
 import { PsmaError, toPsmaError } from "../core/mod.ts";
-import { NBD_CMD, NBD_CMD_FLAG, NBD_ERROR, NBD_FLAG, nbdErrorOf } from "../codec/mod.ts";
-import { allocateMemory, closeFile, type Memory, type Reactor } from "../sys/mod.ts";
+import { NBD_ERROR, NBD_FLAG, nbdErrorOf } from "../codec/mod.ts";
+import { closeFile, type Reactor } from "../sys/mod.ts";
 import type { Backend, Extent, LossPolicy } from "./backend.ts";
 import { NbdConnection, type NbdConnectionEvents } from "./nbd_connection.ts";
 import { type NbdConnected, NbdDialler, type NbdOffer } from "./nbd_handshake.ts";
+import { can, needsFlush, nextPiece, type Piece, STEP } from "./nbd_piece.ts";
 import { OpList, OpQueue } from "./nbd_queue.ts";
 import { parseNbdUri, targetText } from "./nbd_uri.ts";
-import { OPERATION, OPERATION_FLAG, type Operations } from "./operations.ts";
+import { OPERATION, type Operations } from "./operations.ts";
 
 const EIO = 5;
 const BACKOFF_MS_MIN = 50, BACKOFF_MS_MAX = 2000;
-const ZERO_BYTES = 1 << 20;
-/** Write-zeroes has a 32-bit length; a piece stays well below and is a multiple of any block. */
-const RANGE_BYTES_MAX = 1 << 30;
 const GROW_MS = 10_000, GOODBYE_MS = 1000;
 
 /** Until the server has said what it can do. */
 const NO_OFFER: NbdOffer = { sizeBytes: 0, flags: 0, blockBytesMax: 1 };
-
-/** What is being done for an operation, in `operations.scratch`. */
-const STEP = { itself: 0, writingZeros: 1, flushing: 2 } as const;
 
 /**
  * `up`: connected. `ending`: the connection is over, the kernel not yet done with it. `down`: being made
@@ -89,6 +86,7 @@ export class NbdBackend implements Backend, NbdConnectionEvents {
   readonly #generation: Uint32Array;
   readonly #pieceBytes: Float64Array;
   readonly #sent: Uint8Array;
+  readonly #piece: Piece = { type: 0, flags: 0, at: 0, length: 0, payload: 0 };
   #sentCount = 0;
   #offer: NbdOffer;
   #sizeBytes: number;
@@ -99,7 +97,6 @@ export class NbdBackend implements Backend, NbdConnectionEvents {
   #growing = false;
   #closing = false;
   #backoffMs = BACKOFF_MS_MIN;
-  #zeros: Memory | undefined;
   #changeWaiters: (() => void)[] = [];
   readonly #afterBatch = () => this.#pump();
 
@@ -142,11 +139,7 @@ export class NbdBackend implements Backend, NbdConnectionEvents {
 
   /** The server takes no writes from us. */
   get readOnly(): boolean {
-    return this.#can(NBD_FLAG.readOnly);
-  }
-
-  #can(flag: number): boolean {
-    return (this.#offer.flags & flag) !== 0;
+    return can(this.#offer, NBD_FLAG.readOnly);
   }
 
   submit(op: number): void {
@@ -160,8 +153,8 @@ export class NbdBackend implements Backend, NbdConnectionEvents {
 
   /** True when an operation cannot be sent and must not wait either. */
   #failsNow(): boolean {
-    if (this.#state === "up" || this.#renewing) return false;
-    return this.#state === "finished" || this.#policy === "fail";
+    if (this.#state === "finished") return true;
+    return this.#state !== "up" && !this.#renewing && this.#policy === "fail";
   }
 
   /** After a batch: what is ready leaves in one send. */
@@ -177,46 +170,16 @@ export class NbdBackend implements Backend, NbdConnectionEvents {
     this.#connection.flush();
   }
 
-  /** Sends the next piece of an operation, by the means that the server has. */
   #sendPiece(op: number) {
-    const operations = this.#operations;
-    const code = operations.code[op] as number;
-    if (operations.scratch[op] === STEP.flushing || code === OPERATION.flush) {
-      if (!this.#can(NBD_FLAG.sendFlush)) return this.#complete(op, 0);
-      return this.#ask(op, NBD_CMD.flush, 0, 0);
-    }
-    const left = (operations.length[op] as number) - (operations.progress[op] as number);
-    const block = Math.min(left, this.#offer.blockBytesMax);
-    const address = (operations.address[op] as number) + (operations.progress[op] as number);
-    if (code === OPERATION.read) return this.#ask(op, NBD_CMD.read, block, 0);
-    if (code === OPERATION.write) return this.#ask(op, NBD_CMD.write, block, address);
-    const zeros = operations.scratch[op] === STEP.writingZeros;
-    if (!zeros && this.#can(NBD_FLAG.sendWriteZeroes)) {
-      return this.#ask(op, NBD_CMD.writeZeroes, Math.min(left, RANGE_BYTES_MAX), 0);
-    }
-    this.#zeros ??= allocateMemory(ZERO_BYTES);
-    this.#ask(op, NBD_CMD.write, Math.min(block, ZERO_BYTES), this.#zeros.address);
-  }
-
-  #ask(op: number, type: number, length: number, payload: number) {
-    const operations = this.#operations;
+    const piece = this.#piece;
+    nextPiece(this.#operations, op, this.#offer, piece);
+    if (piece.type < 0) return this.#complete(op, 0);
     const generation = ((this.#generation[op] as number) + 1) >>> 0;
     this.#generation[op] = generation;
-    this.#pieceBytes[op] = length;
+    this.#pieceBytes[op] = piece.length;
     this.#sent[op] = 1;
     this.#sentCount++;
-    const asked = operations.flags[op] as number;
-    const changes = type !== NBD_CMD.read && type !== NBD_CMD.flush;
-    let flags = 0;
-    if (changes && (asked & OPERATION_FLAG.fua) !== 0 && this.#can(NBD_FLAG.sendFua)) {
-      flags |= NBD_CMD_FLAG.fua;
-    }
-    if (type === NBD_CMD.writeZeroes && (asked & OPERATION_FLAG.noHole) !== 0) {
-      flags |= NBD_CMD_FLAG.noHole;
-    }
-    const at = type === NBD_CMD.flush
-      ? 0
-      : (operations.at[op] as number) + (operations.progress[op] as number);
+    const { type, flags, at, length, payload } = piece;
     this.#connection.queue(type, flags, generation, op, at, length, payload);
   }
 
@@ -246,9 +209,7 @@ export class NbdBackend implements Backend, NbdConnectionEvents {
     const progress = (operations.progress[op] as number) + (this.#pieceBytes[op] as number);
     operations.progress[op] = progress;
     if (progress < (operations.length[op] as number)) return this.#again(op);
-    const fua = operations.code[op] !== OPERATION.read &&
-      ((operations.flags[op] as number) & OPERATION_FLAG.fua) !== 0;
-    if (!fua || this.#can(NBD_FLAG.sendFua)) return this.#complete(op, 0);
+    if (!needsFlush(operations, op, this.#offer)) return this.#complete(op, 0);
     operations.scratch[op] = STEP.flushing;
     this.#again(op);
   }
@@ -396,7 +357,7 @@ export class NbdBackend implements Backend, NbdConnectionEvents {
       this.#sizeBytes = this.#offer.sizeBytes;
     } finally {
       this.#growing = this.#renewing = false;
-      if (this.#state === "down" && this.#failsNow()) this.#failAll();
+      if (this.#state !== "ending" && this.#failsNow()) this.#failAll();
       this.#reactor.hooksWanted = true;
       this.#reactor.wake();
     }

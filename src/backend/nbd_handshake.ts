@@ -38,8 +38,8 @@ import {
 import { type NbdTarget, targetText } from "./nbd_uri.ts";
 
 const HANDSHAKE_MS = 10_000;
-/** A server that vanished without a word is noticed within this. */
-const DEAD_PEER_MS = 15_000;
+/** A server that vanished without a word is noticed within this; also one that takes nothing for as long. */
+const DEAD_PEER_MS = 30_000;
 const MEMORY_BYTES = 16 * 1024;
 /** Information and list replies before the acknowledgement; more is not a server that we know. */
 const REPLIES_MAX = 64;

@@ -2,31 +2,30 @@
  * The NBD server: listens, keeps the table of sessions, and flushes their replies once per batch.
  *
  * Bounds: MAX_SESSIONS connections, HANDSHAKE_S seconds to negotiate, the shared slots for requests.
- * Faults: running out of descriptors pauses accepting for a tick; a listener that fails otherwise is
- * reported and tried again at the next tick. Exports come and go while sessions of others run.
+ * Faults: a listener that cannot accept rests for a tick. Exports come and go while sessions of others run.
  */
 import { assert, PsmaError } from "../core/mod.ts";
 import {
   addressText,
   allocateMemory,
   closeFile,
-  listenSocket,
+  errnoText,
   type Memory,
   noticeDeadPeer,
   type Reactor,
   type Ring,
   setNoDelay,
-  shutdownSocket,
   type SocketAddress,
 } from "../sys/mod.ts";
 import type { Requests } from "../volume/mod.ts";
 import { type NbdExport, NbdExports, type ServedVolume } from "./nbd_exports.ts";
+import { type ListenerEvents, NbdListeners } from "./nbd_listeners.ts";
 import { NbdNegotiation } from "./nbd_negotiation.ts";
 import { NbdSession, type NbdSessionHost, PHASE } from "./nbd_session.ts";
 
 const MAX_SESSIONS = 256;
 const HANDSHAKE_S = 10;
-/** A client that vanished without a word is given up after this long. */
+/** A client that vanished without a word, or reads nothing of what it asked for, is given up after this long. */
 const DEAD_PEER_MS = 60_000;
 const DESCRIPTION_BYTES_MAX = 4096;
 
@@ -43,6 +42,8 @@ export interface NbdServerOptions {
   readonly requests: Requests;
   /** Writers must name an epoch, and a newer one cuts the older: a data store's way. */
   readonly fenced: boolean;
+  /** Seconds that a client may take to negotiate; default 10. */
+  readonly handshake_s?: number;
   readonly onEvent?: (event: NbdServerEvent) => void;
 }
 
@@ -55,14 +56,7 @@ export interface NbdExportOptions {
   readonly epoch?: number;
 }
 
-interface Listener {
-  fd: number;
-  readonly address: SocketAddress;
-  readonly unix: boolean;
-  accepting: boolean;
-}
-
-export class NbdServer implements NbdSessionHost {
+export class NbdServer implements NbdSessionHost, ListenerEvents {
   readonly ring: Ring;
   readonly requests: Requests;
   readonly owner: number;
@@ -72,7 +66,8 @@ export class NbdServer implements NbdSessionHost {
   readonly #onEvent: (event: NbdServerEvent) => void;
   readonly #exports: NbdExports;
   readonly #negotiation: NbdNegotiation;
-  readonly #listeners: Listener[] = [];
+  readonly #listeners: NbdListeners;
+  readonly #handshake_s: number;
   readonly #sessions: NbdSession[] = [];
   readonly #free: number[] = [];
   /** Records in use, and those of them that are connected: a cut one may still wait for its volume. */
@@ -85,8 +80,6 @@ export class NbdServer implements NbdSessionHost {
   #stalled: NbdSession[] = [];
   #resuming: NbdSession[] = [];
   #resumeWanted = false;
-  readonly #acceptKind: number;
-  readonly #listenerCancelKind: number;
   readonly #tickKind: number;
   readonly #tick: Memory;
   #ticking = false;
@@ -112,8 +105,8 @@ export class NbdServer implements NbdSessionHost {
       send: ring.register((index, result) => this.#session(index).onSendCompleted(result)),
       cancel: ring.register((index) => this.#session(index).onCancelCompleted()),
     };
-    this.#acceptKind = ring.register((index, result) => this.#onAccepted(index, result));
-    this.#listenerCancelKind = ring.register(() => {});
+    this.#listeners = new NbdListeners(ring, this);
+    this.#handshake_s = options.handshake_s ?? HANDSHAKE_S;
     this.#tickKind = ring.register(() => this.#onTick());
     this.#tick = allocateMemory(4096);
     new BigInt64Array(this.#tick.bytes.buffer, 0, 2)[0] = 1n;
@@ -142,18 +135,14 @@ export class NbdServer implements NbdSessionHost {
    * @returns where: `unix:/path` or `host:port`. @throws {PsmaError} state/address-in-use, sys/...
    */
   listen(address: SocketAddress): string {
-    const listening = listenSocket(address);
-    const unix = "path" in address;
-    const listener = { fd: listening.fd, address: listening.address, unix, accepting: false };
-    this.#listeners.push(listener);
-    this.#accept(this.#listeners.length - 1);
+    const text = addressText(this.#listeners.listen(address));
     this.#reactor.wake();
-    return addressText(listening.address);
+    return text;
   }
 
   /** The URI of an export, on the address that was listened on first. */
   uri(name: string): string {
-    const address = this.#listeners[0]?.address;
+    const address = this.#listeners.firstAddress;
     if (!address) {
       throw new PsmaError("state/not-listening", `Cannot name ${name}: nothing listens`);
     }
@@ -233,37 +222,15 @@ export class NbdServer implements NbdSessionHost {
   /** Stops listening, cuts all sessions, and waits until the volumes and the kernel are done with them. */
   async close(): Promise<void> {
     this.#closing = true;
-    for (const listener of this.#listeners) this.#stopListening(listener);
+    this.#listeners.close();
     for (const session of this.#sessions) session.cut(undefined);
-    while (this.#open > 0 || this.#listeners.some((listener) => listener.fd >= 0)) {
+    while (this.#open > 0 || !this.#listeners.closed) {
       const { promise, resolve } = this.#reactor.deferred<void>();
       this.#closeWaiters.push(() => resolve());
       await promise;
     }
     remove(this.#reactor.afterBatch, this.#afterBatch);
     remove(this.requests.onFree, this.#onFree);
-  }
-
-  #stopListening(listener: Listener) {
-    if (listener.fd < 0) return;
-    shutdownSocket(listener.fd);
-    if (listener.accepting) this.ring.cancelFd(listener.fd, this.#listenerCancelKind, 0);
-    else this.#closeListener(listener);
-    this.#reactor.wake();
-  }
-
-  #closeListener(listener: Listener) {
-    closeFile(listener.fd);
-    listener.fd = -1;
-    if ("path" in listener.address) {
-      try {
-        Deno.removeSync(listener.address.path);
-      } catch (error) {
-        // Somebody removed it before us: what we wanted.
-        if (!(error instanceof Deno.errors.NotFound)) throw error;
-      }
-    }
-    this.#progressClose();
   }
 
   #progressClose() {
@@ -273,29 +240,16 @@ export class NbdServer implements NbdSessionHost {
     for (const resume of waiters) resume();
   }
 
-  #accept(index: number) {
-    const listener = this.#listeners[index] as Listener;
-    if (listener.accepting || listener.fd < 0 || this.#closing) return;
-    listener.accepting = true;
-    this.ring.accept(listener.fd, this.#acceptKind, index);
+  listenerClosed(): void {
+    this.#progressClose();
   }
 
-  #onAccepted(index: number, result: number) {
-    const listener = this.#listeners[index] as Listener;
-    listener.accepting = false;
-    if (this.#closing) {
-      if (result >= 0) closeFile(result);
-      return this.#closeListener(listener);
-    }
-    if (result < 0) {
-      this.#say("nbd.accept", "warning", `cannot accept a connection: errno ${-result}`);
-      return this.#startTicking();
-    }
-    this.#welcome(result, listener.unix);
-    this.#accept(index);
+  acceptFailed(errno: number): void {
+    this.#say("nbd.accept", "warning", `cannot accept a connection: ${errnoText(errno)}`);
+    this.#startTicking();
   }
 
-  #welcome(fd: number, unix: boolean) {
+  accepted(fd: number, isUnix: boolean): void {
     // Cut sessions whose requests still run keep their record, and at least one slot each.
     if (this.#connected >= MAX_SESSIONS) {
       closeFile(fd);
@@ -304,7 +258,7 @@ export class NbdServer implements NbdSessionHost {
       return;
     }
     this.#full = false;
-    if (!unix) {
+    if (!isUnix) {
       setNoDelay(fd);
       noticeDeadPeer(fd, DEAD_PEER_MS);
     }
@@ -312,7 +266,7 @@ export class NbdServer implements NbdSessionHost {
     const session = this.#sessions[index] ??= new NbdSession(this, index);
     this.#open++;
     this.#connected++;
-    session.open(fd, HANDSHAKE_S);
+    session.open(fd, this.#handshake_s);
     this.#negotiation.begin(session);
     session.receive();
     this.#startTicking();
@@ -334,7 +288,7 @@ export class NbdServer implements NbdSessionHost {
       negotiating = true;
       if (--session.ticksLeft <= 0) session.cut("its negotiation took too long");
     }
-    this.#listeners.forEach((_, index) => this.#accept(index));
+    this.#listeners.resume();
     if (negotiating) this.#startTicking();
   }
 

@@ -15,7 +15,6 @@ import {
   decodeRequest,
   encodeSimpleReply,
   NBD_CMD,
-  NBD_CMD_FLAG,
   NBD_ERROR,
   NBD_REQUEST_BYTES,
   NBD_SIMPLE_REPLY_BYTES,
@@ -31,7 +30,8 @@ import {
   type Ring,
   shutdownSocket,
 } from "../sys/mod.ts";
-import { OPERATION, OPERATION_FLAG, type Requests } from "../volume/mod.ts";
+import { OPERATION, type Requests } from "../volume/mod.ts";
+import { flagsFit, operationCode, operationFlags } from "./nbd_command.ts";
 import type { NbdExport } from "./nbd_exports.ts";
 
 const RECEIVE_BYTES = 192 * 1024;
@@ -248,11 +248,7 @@ export class NbdSession implements GatherEvents {
   /** What the volume cannot judge: commands, flags, this session's rights, and the slot's size. */
   #refusal(code: number): number {
     const { flags, type, length } = this.#request;
-    if (code < 0) return NBD_ERROR.invalid;
-    const known = type === NBD_CMD.writeZeroes
-      ? NBD_CMD_FLAG.fua | NBD_CMD_FLAG.noHole
-      : NBD_CMD_FLAG.fua;
-    if ((flags & ~known) !== 0) return NBD_ERROR.invalid;
+    if (code < 0 || !flagsFit(type, flags)) return NBD_ERROR.invalid;
     if (code <= OPERATION.write && length > this.host.requests.maxIo) return NBD_ERROR.invalid;
     const changes = code !== OPERATION.read && code !== OPERATION.flush;
     return changes && this.readOnly ? NBD_ERROR.permission : 0;
@@ -401,27 +397,4 @@ export class NbdSession implements GatherEvents {
     this.phase = PHASE.closed;
     this.host.onClosed(this);
   }
-}
-
-/** @returns the volume's operation, or -1 for a command that we do not serve. */
-function operationCode(type: number): number {
-  switch (type) {
-    case NBD_CMD.read:
-      return OPERATION.read;
-    case NBD_CMD.write:
-      return OPERATION.write;
-    case NBD_CMD.flush:
-      return OPERATION.flush;
-    case NBD_CMD.trim:
-      return OPERATION.trim;
-    case NBD_CMD.writeZeroes:
-      return OPERATION.writeZeroes;
-    default:
-      return -1;
-  }
-}
-
-function operationFlags(flags: number): number {
-  return ((flags & NBD_CMD_FLAG.fua) !== 0 ? OPERATION_FLAG.fua : 0) |
-    ((flags & NBD_CMD_FLAG.noHole) !== 0 ? OPERATION_FLAG.noHole : 0);
 }

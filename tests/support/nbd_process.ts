@@ -15,7 +15,12 @@ export interface ClientOperation {
 
 export interface NbdCommands {
   serve: {
-    argument: { server: string; listen: SocketAddress; fenced: boolean };
+    argument: {
+      server: string;
+      listen: SocketAddress;
+      fenced: boolean;
+      handshake_s?: number;
+    };
     answer: { address: string };
   };
   exportFile: {

@@ -50,9 +50,9 @@ function server(name: string): NbdServer {
 }
 
 const handlers: Handlers = {
-  serve({ server: name, listen, fenced }) {
+  serve({ server: name, listen, ...options }) {
     const made = servers.get(name) ??
-      new NbdServer({ reactor, requests, fenced, onEvent: (event) => say({ event }) });
+      new NbdServer({ reactor, requests, ...options, onEvent: (event) => say({ event }) });
     servers.set(name, made);
     return { address: made.listen(listen) };
   },

@@ -33,7 +33,7 @@ interface Served {
 /** One server for a test; afterwards no slot, session or descriptor may be left. */
 async function withServer(
   fn: (served: Served) => Promise<void>,
-  options: { readOnly?: boolean; fenced?: boolean } = {},
+  options: { readOnly?: boolean; handshake_s?: number } = {},
 ): Promise<void> {
   using temp = tempDir();
   await using process = await NbdProcess.start({ slots: SLOTS, maxIo: MAX_IO });
@@ -43,7 +43,8 @@ async function withServer(
   await process.call("serve", {
     server: "s",
     listen: { path: socket },
-    fenced: options.fenced ?? false,
+    fenced: false,
+    handshake_s: options.handshake_s ?? 10,
   });
   await process.call("exportFile", {
     server: "s",
@@ -206,6 +207,45 @@ test("a handshake cut off at any byte leaves nothing behind", async ({ socket })
     using raw = await RawNbd.connect(socket);
     await raw.write(whole.subarray(0, length));
   }
+});
+
+test("who does not negotiate in time is cut, who did stays", async ({ socket, process }) => {
+  using good = await RawNbd.enter(socket, "data");
+  using silent = await RawNbd.connect(socket);
+  using slow = await RawNbd.connect(socket);
+  await slow.greet();
+  await silent.untilClosed();
+  await slow.untilClosed();
+  assert.equal(await good.ask({ type: NBD_CMD.flush }), 0);
+  assert.deepEqual(
+    new Set(process.events.map((event) => event.message)),
+    new Set([
+      "cut a session: its negotiation took too long",
+    ]),
+  );
+}, { handshake_s: 1 });
+
+test("connections beyond the limit are turned away, the others go on", async ({ socket, process }) => {
+  using good = await RawNbd.enter(socket, "data");
+  const crowd: RawNbd[] = [];
+  for (let i = 0; i < 255; i++) {
+    const raw = await RawNbd.connect(socket);
+    await raw.greet();
+    crowd.push(raw);
+  }
+  for (let i = 0; i < 3; i++) {
+    using late = await RawNbd.connect(socket);
+    assert.equal(await late.untilClosed(), 0);
+  }
+  assert.equal(await good.ask({ type: NBD_CMD.flush }), 0);
+  assert.deepEqual(process.events.map((event) => event.type), ["nbd.full"]);
+  crowd.pop()?.[Symbol.dispose]();
+  await waitUntil(async () => (await process.call("stats", null)).connected === 255, {
+    what: "room for one more",
+  });
+  using next = await RawNbd.enter(socket, "data");
+  assert.equal(await next.ask({ type: NBD_CMD.flush }), 0);
+  for (const raw of crowd) raw[Symbol.dispose]();
 });
 
 test("connections dropped mid-request leave no slot behind", async ({ socket, process }) => {
