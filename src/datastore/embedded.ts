@@ -4,6 +4,7 @@
  *
  * Fencing: one machine, one agent. The epoch is durable in the volume's record and a lower one is refused.
  */
+import { resolve } from "node:path";
 import { PsmaError } from "../core/mod.ts";
 import type { Placement } from "../dataplane/mod.ts";
 import type {
@@ -44,7 +45,8 @@ export class EmbeddedStore implements DataStore {
   readonly #turns = new Turns();
 
   constructor(readonly name: string, path: string, options: FolderOptions) {
-    this.#folders = new VolumeFolders(path, options);
+    // Placements outlive this process and its working directory.
+    this.#folders = new VolumeFolders(resolve(path), options);
     this.#options = options;
   }
 

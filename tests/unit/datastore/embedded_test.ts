@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { relative } from "node:path";
 import { silentLog } from "../../../src/core/mod.ts";
 import { type DataStore, openStore, type RequestMirror } from "../../../src/datastore/mod.ts";
 import { tempDir } from "../../support/temp.ts";
@@ -32,6 +33,13 @@ Deno.test("a volume is a thin file of the asked size, found again by another pro
   const again = await open(temp.file("volumes")).find("data");
   assert.deepEqual(again?.placement, placement);
   assert.equal(again?.allocated_bytes, 0);
+});
+
+Deno.test("a placement's path is absolute, however the store's was written", async () => {
+  using temp = tempDir();
+  const store = open(`${relative(Deno.cwd(), temp.path)}/volumes/`);
+  const { backend } = await store.createVolume({ name: "data", size_bytes: 4096 });
+  assert.deepEqual(backend, { type: "file", path: temp.file("volumes/data/data") });
 });
 
 Deno.test("resize() grows the file and refuses to shrink it", async () => {
