@@ -117,6 +117,11 @@ function unescapeOctal(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, digits) => String.fromCharCode(parseInt(digits, 8)));
 }
 
+/** A tool that asks a file system whose server hangs would wait for ever. */
 function quietly(command: string, args: string[]): void {
-  new Deno.Command(command, { args, stdout: "null", stderr: "null" }).outputSync();
+  new Deno.Command("timeout", {
+    args: ["-s", "KILL", "20", command, ...args],
+    stdout: "null",
+    stderr: "null",
+  }).outputSync();
 }
