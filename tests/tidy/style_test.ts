@@ -87,7 +87,8 @@ Deno.test("unit tests mirror src/", () => {
   const orphans = files.filter((path) => path.startsWith("tests/unit/") && path.endsWith(".ts"))
     .filter((path) => {
       const subject = path.slice("tests/unit/".length).replace(/_test\.ts$/, "");
-      const mirrored = [`src/${subject}.ts`, `${subject}.sql`, `${subject}.ts`];
+      const model = `models/${subject.split("/").at(-1)}.sql`;
+      const mirrored = [`src/${subject}.ts`, `${subject}.ts`, model];
       return !mirrored.some((one) => files.includes(one));
     });
   expectNone(orphans);
