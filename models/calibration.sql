@@ -8,6 +8,8 @@
 -- long a time as the history covers: variance sigma^2 k (1 + k / n) + (0.35 drift k)^2 k / (k + n); sigma is
 -- the larger of the one-step and the sqrt(n)-step estimates, so that a slow change is not taken for noise.
 -- The prior of a rate is white noise: variance sigma^2 (1 + k / n).
+-- This is done for two cuts: with every residual, for the forecast; and with those known at half the back-test's
+-- time, so that the report can say how such an interval did on the half that it had not seen.
 -- level_list(level, normal) holds the levels asked for and their standard normal quantiles (given).
 
 -- name: prior
@@ -29,34 +31,39 @@ FROM drift, span;
 CREATE OR REPLACE TEMP TABLE residual AS
 SELECT o, k, z.v - f AS r, weight
 FROM combined JOIN origin USING (o) JOIN z ON z.i = o + k;
+CREATE OR REPLACE TEMP TABLE cuts AS
+SELECT n AS cut FROM task UNION SELECT (n + first_o) // 2 FROM task;
 CREATE OR REPLACE TEMP TABLE error_quantile AS
 WITH grid AS (
-  SELECT k, (n - first_o) / k AS w, 3 / (3 + (n - first_o) / k) AS p FROM lead CROSS JOIN task WHERE scored
+  SELECT cut, k, (cut - first_o) / k AS w, 3 / (3 + (cut - first_o) / k) AS p
+  FROM lead CROSS JOIN task CROSS JOIN cuts WHERE scored
 ),
 -- Recency-weighted empirical quantiles; a value stands at the middle of its own weight (Hazen).
 placed AS (
-  SELECT grid.k, r * CASE WHEN is_level = 1 THEN sqrt(grid.k / residual.k) ELSE 1 END AS r, weight
+  SELECT cut, grid.k, r * CASE WHEN is_level = 1 THEN sqrt(grid.k / residual.k) ELSE 1 END AS r, weight
   FROM grid JOIN residual ON residual.k BETWEEN grid.k / 1.7 - 0.5 AND grid.k * 1.7 + 0.5
+    AND o + residual.k <= cut
   CROSS JOIN task
 ),
 ranked AS (
-  SELECT k, r, (sum(weight) OVER (PARTITION BY k ORDER BY r ROWS UNBOUNDED PRECEDING) - weight / 2)
-               / sum(weight) OVER (PARTITION BY k) AS place
+  SELECT cut, k, r,
+         (sum(weight) OVER (PARTITION BY cut, k ORDER BY r ROWS UNBOUNDED PRECEDING) - weight / 2)
+           / sum(weight) OVER (PARTITION BY cut, k) AS place
   FROM placed
 ),
 bounds AS (
-  SELECT k, level,
+  SELECT cut, k, level,
          arg_max(r, place) FILTER (WHERE place <= level) AS r0, max(place) FILTER (WHERE place <= level) AS place0,
          arg_min(r, place) FILTER (WHERE place > level) AS r1, min(place) FILTER (WHERE place > level) AS place1
-  FROM ranked CROSS JOIN level_list GROUP BY k, level
+  FROM ranked CROSS JOIN level_list GROUP BY cut, k, level
 ),
 near AS (
-  SELECT k, level, CASE WHEN r0 IS NULL THEN r1 WHEN r1 IS NULL THEN r0
+  SELECT cut, k, level, CASE WHEN r0 IS NULL THEN r1 WHEN r1 IS NULL THEN r0
                         ELSE r0 + (r1 - r0) * (level - place0) / (place1 - place0) END AS q
   FROM bounds
 ),
 mixed AS (
-  SELECT grid.k, level, normal,
+  SELECT cut, grid.k, level, normal,
          coalesce((1 - p) * (1 + 1 / greatest(w, 0.5)) * near.q, 0)
            + CASE WHEN near.q IS NULL THEN 1 ELSE p END
              * sqrt(CASE WHEN is_level = 1
@@ -65,7 +72,7 @@ mixed AS (
                  ELSE sigma ** 2 * (1 + grid.k / prior.n) END)
              * normal AS q
   FROM grid CROSS JOIN level_list CROSS JOIN task CROSS JOIN prior
-  LEFT JOIN near USING (k, level)
+  LEFT JOIN near USING (cut, k, level)
 ),
 regressed AS (
   SELECT edge.k, edge.tau,
@@ -73,10 +80,11 @@ regressed AS (
   FROM qr_growth AS edge JOIN qr_growth AS middle USING (o, k) JOIN task ON o = n
   WHERE edge.tau <> 0.5 AND middle.tau = 0.5
 )
-SELECT mixed.k, level,
+SELECT cut, mixed.k, level,
        q + coalesce(trust * (greatest(spread, 0) * normal - q), 0) AS q
 FROM mixed
-LEFT JOIN regressed ON regressed.k = mixed.k AND regressed.tau = CASE WHEN level < 0.5 THEN 0.1 ELSE 0.9 END
+LEFT JOIN task ON task.n = cut
+LEFT JOIN regressed ON task.n IS NOT NULL AND regressed.k = mixed.k AND regressed.tau = CASE WHEN level < 0.5 THEN 0.1 ELSE 0.9 END
 CROSS JOIN (SELECT coalesce(sum(weight), 0) * any_value(share) / 2 AS trust
             FROM share LEFT JOIN weight ON member = 'quantile regression');
 
@@ -94,8 +102,8 @@ WITH bracket AS (
 spread AS (
   SELECT bracket.k, a.level,
          a.q + (b.q - a.q) * CASE WHEN k1 = k0 THEN 0 ELSE (bracket.k - k0) / (k1 - k0) END AS q
-  FROM bracket JOIN error_quantile AS a ON a.k = k0
-  JOIN error_quantile AS b ON b.k = k1 AND b.level = a.level
+  FROM bracket JOIN task ON true JOIN error_quantile AS a ON a.k = k0 AND a.cut = n
+  JOIN error_quantile AS b ON b.k = k1 AND b.level = a.level AND b.cut = n
 )
 SELECT spread.k, level,
        greatest(?::DOUBLE, v_n + scale * max(f + q) OVER (PARTITION BY spread.k ORDER BY level)) AS value
@@ -104,16 +112,16 @@ FROM spread JOIN combined ON combined.k = spread.k CROSS JOIN task WHERE combine
 -- name: answer
 SELECT k, level, value FROM forecast JOIN lead USING (k) WHERE wanted ORDER BY k, level;
 
--- How the combined point forecast with these error quantiles would have done at the back-test's origins.
+-- How the combined forecast did at the origins of the back-test's second half, with error quantiles made of
+-- what was known at its beginning. Origins overlap; the windows told are those that do not.
 -- name: backtest
-SELECT count(DISTINCT o) AS windows,
+SELECT CASE WHEN count(*) = 0 THEN 0 ELSE greatest((any_value(n) - any_value(low.cut)) // any_value(h), 1) END AS windows,
        avg(CASE WHEN r BETWEEN low.q AND high.q THEN 1.0 ELSE 0.0 END) AS coverage80,
        avg((pinball(r, low.q, 0.1) + pinball(r, mid.q, 0.5) + pinball(r, high.q, 0.9)) / 3) * any_value(scale) AS pinball
-FROM residual
-JOIN error_quantile AS low ON low.k = residual.k AND low.level = 0.1
-JOIN error_quantile AS mid ON mid.k = residual.k AND mid.level = 0.5
-JOIN error_quantile AS high ON high.k = residual.k AND high.level = 0.9
-CROSS JOIN task;
+FROM residual CROSS JOIN task
+JOIN error_quantile AS low ON low.k = residual.k AND low.level = 0.1 AND low.cut < n AND residual.o >= low.cut
+JOIN error_quantile AS mid ON mid.k = residual.k AND mid.level = 0.5 AND mid.cut = low.cut
+JOIN error_quantile AS high ON high.k = residual.k AND high.level = 0.9 AND high.cut = low.cut;
 
 -- name: macros
 CREATE TEMP MACRO pinball(y, q, tau) AS CASE WHEN y >= q THEN tau * (y - q) ELSE (1 - tau) * (q - y) END;

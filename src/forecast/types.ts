@@ -64,7 +64,7 @@ export interface ModelWeight {
 
 /** How the combined model did on the recent past: `null` where the history holds no evaluation window. */
 export interface BacktestSummary {
-  /** Origins that were forecast and compared. */
+  /** Non-overlapping spans of the horizon's length that were forecast with intervals made before them. */
   readonly windows: number;
   /** Share of actual values inside the 80 % interval. */
   readonly coverage80: number | null;

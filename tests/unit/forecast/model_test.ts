@@ -145,6 +145,21 @@ Deno.test("the probability of reaching a limit is a first passage: at least the 
     equal(forecast(database, values, 40, { limit: last + 1e6 }).probability, 0);
   }));
 
+Deno.test("the back-test tells an interval that held from one that a new pace broke", () =>
+  withDatabase((database) => {
+    const rng = seededRng(13);
+    const grow = (paceAt: (i: number) => number) => {
+      let level = 1e9;
+      return Array.from({ length: 300 }, (_, i) => level += paceAt(i) * (0.5 + rng.float()));
+    };
+    const steady = forecast(database, grow(() => 1e6), 10).backtest;
+    const broken = forecast(database, grow((i) => i < 255 ? 1e6 : 2e7), 10).backtest;
+    ok(steady.windows >= 5 && steady.windows <= 30, `${steady.windows} windows`);
+    ok((steady.coverage80 ?? 0) > 0.7, `steady: ${steady.coverage80}`);
+    ok((broken.coverage80 ?? 1) < (steady.coverage80 ?? 0), `broken: ${broken.coverage80}`);
+    ok((broken.pinball ?? 0) > 2 * (steady.pinball ?? Infinity));
+  }));
+
 Deno.test("the same series gives the same forecast", () =>
   withDatabase((database) => {
     const rng = seededRng(12);
