@@ -7,7 +7,6 @@
  * can land after a new one.
  */
 import { NBD_FLAG, NBD_REP } from "../codec/mod.ts";
-import type { NbdSession } from "./nbd_session.ts";
 
 /** What a volume is to a frontend. Completion comes through the requests' owner. */
 export interface ServedVolume {
@@ -17,6 +16,18 @@ export interface ServedVolume {
   submit(slot: number): void;
 }
 
+/** A session as its export sees it. */
+export interface ExportSession {
+  export: NbdExport | undefined;
+  readOnly: boolean;
+  /** The fencing number that a writer named; undefined for readers and unfenced sessions. */
+  epoch: number | undefined;
+  /** Requests that the volume has. */
+  readonly submitted: number;
+  /** Ends the session now. @param reason for the event log; undefined when nobody did wrong. */
+  cut(reason: string | undefined): void;
+}
+
 export interface NbdExport {
   readonly name: string;
   readonly description: string;
@@ -24,9 +35,9 @@ export interface NbdExport {
   readonly readOnly: boolean;
   /** The lowest epoch that may write. */
   epoch: number;
-  readonly sessions: Set<NbdSession>;
+  readonly sessions: Set<ExportSession>;
   /** Sessions that ended while the volume still had requests of theirs. */
-  readonly draining: Set<NbdSession>;
+  readonly draining: Set<ExportSession>;
   /** Called, and forgotten, when nothing is draining any more. */
   drainWaiters: (() => void)[];
 }
@@ -86,7 +97,7 @@ export class NbdExports {
   }
 
   /** Gives a session its export; a fenced writer cuts those before it. */
-  enter(session: NbdSession, grant: Grant): void {
+  enter(session: ExportSession, grant: Grant): void {
     const entry = grant.export;
     if (grant.epoch !== undefined) {
       entry.epoch = Math.max(entry.epoch, grant.epoch);
@@ -101,19 +112,19 @@ export class NbdExports {
   }
 
   /** True while a fenced writer must wait for those before it. */
-  mustWait(session: NbdSession): boolean {
+  mustWait(session: ExportSession): boolean {
     return session.epoch !== undefined && (session.export?.draining.size ?? 0) > 0;
   }
 
   /** A session was cut: its requests, if any, drain. */
-  leave(session: NbdSession): void {
+  leave(session: ExportSession): void {
     const entry = session.export;
     if (!entry) return;
     entry.sessions.delete(session);
     if (session.submitted > 0) entry.draining.add(session);
   }
 
-  drained(session: NbdSession): void {
+  drained(session: ExportSession): void {
     const entry = session.export;
     if (!entry?.draining.delete(session) || entry.draining.size > 0) return;
     const waiters = entry.drainWaiters;
@@ -130,6 +141,7 @@ export function transmissionFlags(grant: Grant): number {
     (grant.epoch === undefined ? NBD_FLAG.canMultiConn : 0);
 }
 
+/** Tells the two decisions apart. */
 export function isRefusal(decision: Grant | Refusal): decision is Refusal {
   return "message" in decision;
 }

@@ -32,7 +32,7 @@ import {
 } from "../sys/mod.ts";
 import { OPERATION, type Requests } from "../volume/mod.ts";
 import { flagsFit, operationCode, operationFlags } from "./nbd_command.ts";
-import type { NbdExport } from "./nbd_exports.ts";
+import type { ExportSession, NbdExport } from "./nbd_exports.ts";
 
 const RECEIVE_BYTES = 192 * 1024;
 /** From this size on, payloads go straight to their slots and receives into the buffer stay short. */
@@ -89,14 +89,13 @@ export interface NbdSessionHost {
 /** Tag of pieces that are negotiation, not a slot. */
 const NEGOTIATION = -1;
 
-export class NbdSession implements GatherEvents {
+export class NbdSession implements GatherEvents, ExportSession {
   fd = -1;
   phase: number = PHASE.closed;
   /** Bytes to discard: the payload of a refused write, or data of an option that is too long. */
   skipBytes = 0;
   export: NbdExport | undefined;
   readOnly = false;
-  /** The fencing number that a writer named; undefined for readers and unfenced sessions. */
   epoch: number | undefined;
   /** Ticks until negotiation must have ended. */
   ticksLeft = 0;
@@ -136,7 +135,6 @@ export class NbdSession implements GatherEvents {
     this.sender = new GatherSender(ring, kinds.send, index, requests.count + 1, this);
   }
 
-  /** Requests that the volume has. */
   get submitted(): number {
     return this.#submitted;
   }
@@ -371,7 +369,6 @@ export class NbdSession implements GatherEvents {
     this.host.requests.release(slot);
   }
 
-  /** Ends the session now. @param reason for the event log; undefined when nobody did wrong. */
   cut(reason: string | undefined): void {
     if (!this.alive) return;
     this.phase = PHASE.cut;
