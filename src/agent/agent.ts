@@ -15,7 +15,7 @@ import { type AgentConfig, directoryOf } from "./config.ts";
 import { type AgentContext, storeNamed } from "./context.ts";
 import { AgentDesk } from "./desk.ts";
 import { EventLog } from "./events.ts";
-import { bringUp, runEvaluations, runSampling } from "./loops.ts";
+import { bringUp, Nudge, runEvaluations, runSampling } from "./loops.ts";
 import { Operations } from "./operations.ts";
 import { resumeIntent } from "./scaling.ts";
 import { closeUnit } from "./serving.ts";
@@ -51,6 +51,7 @@ export async function startAgent(options: StartAgent): Promise<RunningAgent> {
   await using undo = new AsyncDisposableStack();
   makePrivateDirectory(state_dir);
   undo.use(lockDirectory(state_dir));
+  const stopping = new AbortController();
   const catalogue = new Catalogue(`${state_dir}/catalogue.json`, rng);
   const events = new EventLog({ path: `${state_dir}/events.jsonl`, log, clock });
   undo.defer(() => events.close());
@@ -59,10 +60,12 @@ export async function startAgent(options: StartAgent): Promise<RunningAgent> {
   undo.defer(() => stores.forEach((store) => store.close()));
   const forecaster = await openForecaster({ dir: `${state_dir}/forecast`, log, clock });
   undo.defer(() => forecaster.close());
+  const nudge = new Nudge();
+  // A mirror that is complete may be what is waited for.
+  events.subscribe(({ type }) => type === "mirror.synced" && nudge.now(), stopping.signal);
   const plane = await startDataPlane(state_dir, stores, events, log);
   undo.defer(() => plane.stop().catch(() => {})); // Dead already: then there is nothing to stop.
 
-  const stopping = new AbortController();
   const context: AgentContext = {
     config,
     plane,
@@ -80,7 +83,7 @@ export async function startAgent(options: StartAgent): Promise<RunningAgent> {
   const sampler = new Sampler({ clock, interval_ms });
   const desk = new AgentDesk({ context, units, forecaster, sampler, version });
   events.add({ type: "agent.started", message: `PSMA ${version} started`, data: { version } });
-  const work = supervise("the agent", run(context, units, sampler, forecaster, desk), log);
+  const work = supervise("the agent", run(context, units, sampler, forecaster, desk, nudge), log);
   const running = undo.move();
   let stopped: Promise<void> | undefined;
   return Object.assign(desk, {
@@ -103,11 +106,12 @@ async function run(
   sampler: Sampler,
   forecaster: Forecaster,
   desk: AgentDesk,
+  nudge: Nudge,
 ): Promise<void> {
   const { operations, log } = context;
   const sampling = supervise(
     "sampling",
-    runSampling(context, units, sampler, forecaster),
+    runSampling(context, units, sampler, forecaster, nudge),
     log,
   );
   await Promise.all([...units.values()].map((unit) => bringUp(context, unit).catch(() => {})));
@@ -117,7 +121,7 @@ async function run(
   }
   operations.endInterrupted();
   desk.started = true;
-  await runEvaluations(context, units, forecaster);
+  await runEvaluations(context, units, forecaster, nudge);
   await sampling;
 }
 

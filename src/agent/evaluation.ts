@@ -89,12 +89,29 @@ export async function evaluateUnit(
   const status = await context.plane.command("volumeStatus", { name: unit.name });
   await refreshAllocated(context, unit, status);
   if (!unit.observation) return;
+  // Fitting takes a while; what the measured use asks for does not wait for it.
+  if (await actOnMeasuredUse(context, unit, status)) return;
   unit.forecast = await forecastUse(context, forecaster, unit, usableBytes(unit, status));
-  // Fitting takes a while: what is decided on is what holds now.
   const now = await context.plane.command("volumeStatus", { name: unit.name });
   const { plan, memory } = planUnit(context, unit, now, unit.forecast);
   unit.mirror_trips = memory.mirror_trips;
   unit.switch_trips = memory.switch_trips;
+  await follow(context, unit, plan);
+}
+
+/** @returns whether there was something to do, which then is done or refused. */
+async function actOnMeasuredUse(
+  context: AgentContext,
+  unit: VolumeUnit,
+  status: VolumeStatus,
+): Promise<boolean> {
+  const { plan } = planUnit(context, unit, status, unit.forecast);
+  if (!isTooFull(plan) || (plan.action !== "scale" && plan.action !== "switch")) return false;
+  await follow(context, unit, plan);
+  return true;
+}
+
+async function follow(context: AgentContext, unit: VolumeUnit, plan: Plan): Promise<void> {
   const before = unit.plan;
   unit.plan = plan;
   if (before?.action !== plan.action) announce(context, plan);
@@ -128,16 +145,22 @@ async function refreshAllocated(
   }
 }
 
+/** The measured use has reached the threshold, whatever the forecast says. */
+function isTooFull({ numbers }: Plan): boolean {
+  return (numbers["used_bytes"] ?? 0) >= (numbers["threshold_bytes"] ?? Infinity);
+}
+
 function announce({ events }: AgentContext, plan: Plan) {
   const { volume, action, because, numbers, target_size_bytes } = plan;
   const why = because[0] ?? "";
-  const tripped = action === "mirror" || action === "scale" || action === "advise";
+  const wants = action === "mirror" || action === "scale" || action === "advise";
+  const tripped = isTooFull(plan) ? "threshold.reached" : "forecast.tripped";
   const numeric = Object.fromEntries(
     ["level", "need_at_lead_bytes", "lead_ms", "used_bytes", "threshold_bytes", "full_in_ms"]
       .map((name) => [name, numbers[name] ?? null]),
   );
   events.add({
-    type: tripped ? "forecast.tripped" : "plan.changed",
+    type: wants ? tripped : "plan.changed",
     severity: action === "blocked" || action === "advise" ? "warning" : "info",
     volume,
     message: `${volume}: ${action}. ${why}`,

@@ -2,7 +2,7 @@
  * What the agent does by itself, without cron: samples at the sampling interval, evaluations at the forecast's.
  * Each loop ends with the agent; the failure of one round or one volume ends neither.
  */
-import { toPsmaError } from "../core/mod.ts";
+import { type Clock, toPsmaError } from "../core/mod.ts";
 import type { Forecaster } from "../forecast/mod.ts";
 import type { Sampler } from "../monitor/mod.ts";
 import type { AgentContext } from "./context.ts";
@@ -10,6 +10,22 @@ import { backOff, evaluateUnit } from "./evaluation.ts";
 import { attachUnit, finishDelete, openUnit } from "./serving.ts";
 import { placesOf } from "./show.ts";
 import type { VolumeUnit } from "./volume_unit.ts";
+
+/** Cuts a loop's wait short; a nudge while nobody waits counts for the next wait. */
+export class Nudge {
+  #next = new AbortController();
+
+  now(): void {
+    this.#next.abort();
+  }
+
+  /** Aborted by the next nudge, or already when there was one since the last call. */
+  signal(): AbortSignal {
+    const { signal } = this.#next;
+    if (signal.aborted) this.#next = new AbortController();
+    return signal;
+  }
+}
 
 /** Takes one look at all volumes. */
 export async function sampleOnce(
@@ -38,12 +54,14 @@ export async function runSampling(
   units: ReadonlyMap<string, VolumeUnit>,
   sampler: Sampler,
   forecaster: Forecaster,
+  evaluations: Nudge,
 ): Promise<void> {
   const { clock, config } = context;
   let next_ms = clock.monotonicMs();
-  await untilStopped(context, async () => {
+  await untilStopped(context, new Nudge(), async () => {
     try {
       await sampleOnce(context, units.values(), sampler, forecaster);
+      for (const unit of units.values()) if (crossedThreshold(unit)) evaluations.now();
     } catch (error) {
       context.log.error("sampling failed", { reason: toPsmaError(error).message });
     }
@@ -59,14 +77,26 @@ export async function runEvaluations(
   context: AgentContext,
   units: ReadonlyMap<string, VolumeUnit>,
   forecaster: Forecaster,
+  nudge: Nudge,
 ): Promise<void> {
-  await untilStopped(context, async () => {
+  await untilStopped(context, nudge, async () => {
     for (const unit of [...units.values()]) {
       if (context.stopping.aborted) break;
       await evaluateSafely(context, unit, forecaster);
     }
     return context.config.forecast.interval_ms;
   });
+}
+
+/** Whether a volume's measured use has just passed its threshold: that is not left to wait for the next round. */
+function crossedThreshold(unit: VolumeUnit): boolean {
+  const { observation, config } = unit;
+  if (!observation?.counters) return false;
+  const use = observation.filesystem;
+  const usable = use ? use.used_bytes + use.available_bytes : observation.counters.size_bytes;
+  const before = unit.too_full;
+  unit.too_full = observation.used_bytes >= config.scale.threshold * usable;
+  return unit.too_full && !before;
 }
 
 async function evaluateSafely(
@@ -127,10 +157,15 @@ export async function bringUp(context: AgentContext, unit: VolumeUnit): Promise<
 /** @param round answers how many milliseconds to wait for the next one. */
 async function untilStopped(
   { clock, stopping }: AgentContext,
+  nudge: Nudge,
   round: () => Promise<number>,
 ): Promise<void> {
   while (!stopping.aborted) {
     const wait_ms = await round();
-    await clock.sleep(Math.max(0, wait_ms), stopping).catch(() => {});
+    await waitFor(Math.max(0, wait_ms), clock, AbortSignal.any([stopping, nudge.signal()]));
   }
+}
+
+async function waitFor(ms: number, clock: Clock, signal: AbortSignal): Promise<void> {
+  await clock.sleep(ms, signal).catch(() => {}); // Cut short: then the next round begins now.
 }

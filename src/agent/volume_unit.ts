@@ -17,6 +17,8 @@ export class VolumeUnit {
   allocated_at_store: number | null | undefined;
   forecast: Forecast | undefined;
   plan: Plan | undefined;
+  /** The measured use was at the threshold when last looked at. */
+  too_full = false;
   mirror_trips = 0;
   switch_trips = 0;
   /** Why the last growth did not reach the file system. */

@@ -174,6 +174,30 @@ Deno.test({
 });
 
 Deno.test({
+  name: "agent: a volume that passes its threshold is scaled by itself, once",
+  ...needs,
+  async fn() {
+    using temp = tempDir();
+    const agent = await start(temp);
+    await using _stop = { [Symbol.asyncDispose]: () => agent.stop() };
+    await ready(agent);
+    await using program = await client(await uriOf(agent));
+    for (let at = 0; at < 56 * MiB; at += MiB) await program.write(at, pattern(at, MiB));
+    await program.flush();
+    const view = await waitUntil(async () => {
+      const view = await agent.volume("data");
+      return view.size_bytes > 64 * MiB ? view : undefined;
+    }, { what: () => `the scaling: ${JSON.stringify(agent.events({}).at(-1))}` });
+    equal(view.size_bytes, 80 * MiB);
+    const scale = agent.events({ after: 0 }).find(({ type }) => type === "threshold.reached");
+    match(scale?.message ?? "", /scale\. .* are used: at or above the threshold of 80%/);
+    deepEqual(await program.read(55 * MiB, MiB), pattern(55 * MiB, MiB));
+    const plan = await agent.plan("data");
+    equal(plan.action, "none", plan.because.join(" "));
+  },
+});
+
+Deno.test({
   name: "agent: a mirror can be started, paused, cancelled and started again; its targets go",
   ...needs,
   async fn() {

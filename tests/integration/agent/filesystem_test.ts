@@ -1,0 +1,99 @@
+/** The agent with a mounted file system: FUSE, loop device, mkfs, growth, restart, and a killed agent. */
+import { deepEqual, equal, ok, rejects } from "node:assert/strict";
+import { parseConfig, startAgent } from "../../../src/agent/mod.ts";
+import { silentLog, systemClock, systemRng } from "../../../src/core/mod.ts";
+import { waitUntil } from "../../support/process.ts";
+import { requires } from "../../support/requires.ts";
+import { type TempDir, tempDir } from "../../support/temp.ts";
+
+const MiB = 1024 ** 2;
+
+async function start(temp: TempDir) {
+  const { config, problems } = parseConfig(
+    `
+state_dir: state
+sampling: { interval: 200ms }
+forecast: { horizon: 1m, interval: 1h }
+stores:
+  near: { type: embedded, path: near }
+  far: { type: embedded, path: far }
+volumes:
+  data:
+    size: 320MiB
+    max_size: 2GiB
+    frontend: fuse
+    filesystem: { type: xfs, mount: ${temp.path}/mnt }
+`,
+    temp.path,
+  );
+  deepEqual(problems, []);
+  ok(config);
+  const agent = await startAgent({
+    config,
+    version: "0.0.0-test",
+    log: silentLog,
+    clock: systemClock,
+    rng: systemRng,
+  });
+  await waitUntil(async () => (await agent.status()).ready, {
+    what: () => JSON.stringify(agent.events({})),
+  });
+  return agent;
+}
+
+function isMounted(path: string): boolean {
+  return Deno.readTextFileSync("/proc/self/mounts").split("\n")
+    .some((line) => line.split(" ")[1] === path);
+}
+
+Deno.test({
+  name: "agent: a mounted file system grows with its volume and is there after a restart",
+  ...requires({
+    io_uring: true,
+    root: true,
+    fuse: true,
+    loop: true,
+    commands: ["mkfs.xfs"],
+    filesystems: ["xfs"],
+  }),
+  async fn() {
+    using temp = tempDir();
+    const file = temp.file("mnt/hello.txt");
+    {
+      const agent = await start(temp);
+      await using _stop = { [Symbol.asyncDispose]: () => agent.stop() };
+      Deno.writeTextFileSync(file, "still here");
+      const before = await waitUntil(
+        async () => (await agent.volume("data")).filesystem ?? undefined,
+        {
+          what: "the file system's measure",
+        },
+      );
+      equal(before.type, "xfs");
+      using held = Deno.openSync(file);
+      await rejects(agent.detach("data"), { code: "state/busy" });
+      equal((await agent.volume("data")).state, "attached");
+      const { id } = await agent.scale("data", { size_bytes: 640 * MiB });
+      const operation = await waitUntil(() => {
+        const now = agent.operation(id);
+        return now.state === "running" ? undefined : now;
+      }, { what: "the scaling" });
+      deepEqual(operation.error, null);
+      const after = await waitUntil(async () => {
+        const { filesystem } = await agent.volume("data");
+        return filesystem && filesystem.size_bytes > before.size_bytes ? filesystem : undefined;
+      }, { what: "the larger file system" });
+      ok(after.size_bytes > 1.8 * before.size_bytes);
+      equal(held.statSync().size, "still here".length);
+    }
+    equal(isMounted(temp.file("mnt")), false);
+    const agent = await start(temp);
+    await using _stop = { [Symbol.asyncDispose]: () => agent.stop() };
+    equal(Deno.readTextFileSync(file), "still here");
+    equal((await agent.volume("data")).size_bytes, 640 * MiB);
+    equal((await agent.detach("data")).state, "detached");
+    equal(isMounted(temp.file("mnt")), false);
+    equal((await agent.attach("data")).state, "attached");
+    equal(Deno.readTextFileSync(file), "still here");
+  },
+});
