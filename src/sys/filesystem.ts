@@ -7,7 +7,7 @@ import { PsmaError } from "../core/mod.ts";
 import { type Attempt, attempt, mustSucceed } from "./attempt.ts";
 import { detectFilesystem } from "./detect.ts";
 import { cString, libc, slowLibc, sysError } from "./libc.ts";
-import { type MountEntry, mountsAt } from "./mount.ts";
+import { type MountEntry, mountsAt } from "./mountinfo.ts";
 
 const EXT4_IOC_RESIZE_FS = 0x40086610n;
 const XFS_IOC_FSGEOMETRY = 0x8100587en, XFS_IOC_FSGROWFSDATA = 0x4010586en;

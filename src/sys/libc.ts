@@ -57,6 +57,7 @@ const SLOW = {
   umount2: { parameters: ["buffer", "i32"], result: "i32", nonblocking: true },
   open: { parameters: ["buffer", "i32", "u32"], result: "i32", nonblocking: true },
   close: { parameters: ["i32"], result: "i32", nonblocking: true },
+  read: { parameters: ["i32", "buffer", "usize"], result: "isize", nonblocking: true },
   ioctl: { parameters: ["i32", "u64", "buffer"], result: "i32", nonblocking: true },
   ioctlValue: {
     name: "ioctl",

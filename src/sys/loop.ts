@@ -9,16 +9,18 @@ import { PsmaError, systemClock } from "../core/mod.ts";
 import { attempt, mustSucceed } from "./attempt.ts";
 import { sectorBytesOf } from "./detect.ts";
 import { cString, libc, slowLibc, sysError } from "./libc.ts";
-import { realMountPoint } from "./mount.ts";
+import { allocateMemory, unmapMemory } from "./memory.ts";
+import { realMountPoint } from "./mountinfo.ts";
 
-const LOOP_CLR_FD = 0x4C01n, LOOP_GET_STATUS64 = 0x4C05n, LOOP_SET_CAPACITY = 0x4C07n;
+const LOOP_CLR_FD = 0x4C01n, LOOP_SET_CAPACITY = 0x4C07n;
 const LOOP_CONFIGURE = 0x4C0An, LOOP_CTL_GET_FREE = 0x4C82n;
 const BLKGETSIZE64 = 0x80081272n;
-const LOOP_CONFIG_BYTES = 304, LOOP_INFO_BYTES = 232;
-/** Within `struct loop_config`; within `struct loop_info64`, where the file's name has 64 bytes. */
-const CONFIG_FLAGS_AT = 60, CONFIG_NAME_AT = 64, INFO_NAME_AT = 56, NAME_BYTES = 64;
+const LOOP_CONFIG_BYTES = 304;
+/** Within `struct loop_config`. */
+const CONFIG_FLAGS_AT = 60, CONFIG_NAME_AT = 64, NAME_BYTES = 64;
 const LO_FLAGS_READ_ONLY = 1, LO_FLAGS_DIRECT_IO = 16;
 const O_RDONLY = 0, O_RDWR = 2, O_CLOEXEC = 0o2000000;
+const O_DIRECT = Deno.build.arch === "aarch64" ? 0o200000 : 0o40000;
 const EBUSY = 16, ENXIO = 6;
 const CONFIGURE_TRIES = 32;
 const CAPACITY_WITHIN_MS = 10_000, CAPACITY_EVERY_MS = 10;
@@ -154,21 +156,50 @@ async function deviceBytesOf(device: string, fd: number): Promise<number> {
   return Number(new DataView(size.buffer).getBigUint64(0, true));
 }
 
-/**
- * Loop devices on a file, also when the file's own mount has gone since: the kernel then shows another path,
- * but the name given when the device was attached stays.
- */
+/** Loop devices on a file, also when the file was deleted since. */
 export async function findLoops(path: string): Promise<string[]> {
-  const devices: string[] = [], real = realMountPoint(path);
-  const name = new TextDecoder().decode(shortName(real));
-  for await (const { name: block } of Deno.readDir("/sys/block")) {
-    if (!block.startsWith("loop")) continue;
-    const device = `/dev/${block}`;
-    const backing = await backingFile(device);
-    if (backing === undefined) continue;
-    if (backing === real || await attachedName(device) === name) devices.push(device);
+  const real = realMountPoint(path);
+  const devices = await attachedLoops();
+  return devices.filter(({ file }) => file === real || file === `${real} (deleted)`)
+    .map(({ device }) => device).sort();
+}
+
+/** Every attached loop device with its file's path as the kernel shows it now. */
+async function attachedLoops(): Promise<{ device: string; file: string }[]> {
+  const attached: { device: string; file: string }[] = [];
+  for await (const { name } of Deno.readDir("/sys/block")) {
+    const device = `/dev/${name}`;
+    const file = name.startsWith("loop") ? await backingFile(device) : undefined;
+    if (file !== undefined) attached.push({ device, file });
   }
-  return devices.sort();
+  return attached;
+}
+
+/**
+ * Whether this device's file has other loop devices that lost their server, and none that can be read: one
+ * that can is somebody's. A file whose mount has gone shows as `/`, so every such device counts.
+ */
+export async function hasDeadTwin(device: string): Promise<boolean> {
+  const own = await backingFile(device);
+  if (own === undefined) return false;
+  let dead = false;
+  for (const other of await attachedLoops()) {
+    if (other.device === device || (other.file !== own && other.file !== "/")) continue;
+    if (await isReadable(other.device)) return false;
+    dead = true;
+  }
+  return dead;
+}
+
+/** Reads the first block from the device itself, whatever the page cache still holds of it. */
+async function isReadable(device: string): Promise<boolean> {
+  const memory = allocateMemory(4096);
+  try {
+    const read = (fd: number) => slowLibc().read(fd, memory.bytes, 4096n);
+    return await withDevice(device, O_RDONLY | O_DIRECT, read) > 0n;
+  } finally {
+    unmapMemory(memory);
+  }
 }
 
 /** Path of the attached file as the kernel shows it now. */
@@ -180,17 +211,6 @@ async function backingFile(device: string): Promise<string | undefined> {
     // No such attribute while nothing is attached.
     return undefined;
   }
-}
-
-/** The name given when it was attached. */
-function attachedName(device: string): Promise<string | undefined> {
-  return withDevice(device, O_RDONLY, async (fd) => {
-    const info = new Uint8Array(LOOP_INFO_BYTES);
-    const result = await slowLibc().ioctl(fd, LOOP_GET_STATUS64, info);
-    if (result < 0) return undefined;
-    const name = info.subarray(INFO_NAME_AT, INFO_NAME_AT + NAME_BYTES);
-    return new TextDecoder().decode(name.subarray(0, name.indexOf(0)));
-  });
 }
 
 /** The end of a path, as much as the kernel keeps: the end tells files apart better than the beginning. */

@@ -12,3 +12,4 @@ export * from "./filesystem.ts";
 export * from "./loop.ts";
 export * from "./mount.ts";
 export * from "./stale.ts";
+export * from "./mountinfo.ts";

@@ -5,9 +5,8 @@
 import { PsmaError } from "../core/mod.ts";
 import { attempt } from "./attempt.ts";
 import { cString, libc, slowLibc, sysError } from "./libc.ts";
-
-/** The type under which /proc/self/mountinfo lists volumes that PSMA serves as files. */
-export const FUSE_TYPE = "fuse.psma";
+import { hasDeadTwin } from "./loop.ts";
+import { mountsAt } from "./mountinfo.ts";
 
 const MNT_DETACH = 2;
 const EINVAL = 22, ENOENT = 2, EBUSY = 16, EUCLEAN = 117, ENODEV = 19;
@@ -29,55 +28,6 @@ const FLAGS: Readonly<Record<string, bigint>> = {
   defaults: 0n,
 };
 
-export interface MountEntry {
-  /** Where it is mounted. */
-  readonly at: string;
-  /** The file system's type: `xfs`, `fuse.psma`. */
-  readonly type: string;
-  /** The device, or whatever name the file system gave. */
-  readonly source: string;
-}
-
-/** Decodes /proc/self/mountinfo (proc(5)), in the order of mounting. */
-export function decodeMountinfo(text: string): MountEntry[] {
-  const entries: MountEntry[] = [];
-  for (const line of text.split("\n")) {
-    const [before = "", after = ""] = line.split(" - ");
-    const at = before.split(" ")[4], [type, source] = after.split(" ");
-    if (at === undefined || type === undefined || source === undefined) continue;
-    entries.push({ at: unescapeOctal(at), type, source: unescapeOctal(source) });
-  }
-  return entries;
-}
-
-/** What this process's name space has mounted. */
-export function listMounts(): MountEntry[] {
-  return decodeMountinfo(Deno.readTextFileSync("/proc/self/mountinfo"));
-}
-
-/** What is mounted right on `path`, the topmost last. */
-export function mountsAt(path: string): MountEntry[] {
-  const real = realMountPoint(path);
-  return listMounts().filter((entry) => entry.at === real);
-}
-
-/**
- * A mount point's path as the kernel lists it: absolute and without symbolic links. What is mounted there is
- * not touched, because whoever serves it may be this very thread, or gone.
- */
-export function realMountPoint(path: string): string {
-  const at = path.replace(/(.)\/+$/, "$1"), slash = at.lastIndexOf("/");
-  try {
-    const folder = Deno.realPathSync(slash < 0 ? "." : at.slice(0, slash) || "/");
-    const real = `${folder === "/" ? "" : folder}/${at.slice(slash + 1)}`;
-    if (listMounts().some((entry) => entry.at === real)) return real;
-    return Deno.lstatSync(real).isSymlink ? Deno.realPathSync(real) : real;
-  } catch {
-    // Nothing there, so nothing mounted either.
-    return at;
-  }
-}
-
 export interface MountFilesystem {
   readonly device: string;
   /** A directory, made when absent. */
@@ -89,23 +39,31 @@ export interface MountFilesystem {
 }
 
 /**
- * Mounts a file system. XFS's protection against mounting one UUID twice stays on: two copies of a volume
- * are two different histories, and mounting both is a mistake unless `nouuid` says otherwise.
+ * Mounts a file system. XFS's protection against mounting one UUID twice stays on, because two copies of a
+ * volume are two histories; it is lifted only where the other one is the same file on a loop device that
+ * lost its server, which programs may keep alive long after it was unmounted.
  * @throws {PsmaError} sys/permission, sys/errno-N with the likely cause as its hint.
  */
 export async function mountFilesystem(mount: MountFilesystem): Promise<void> {
-  const { device, at, type } = mount;
+  const { device, at, type, options = "" } = mount;
   await Deno.mkdir(at, { recursive: true });
-  const { flags, data } = splitMountOptions(mount.options ?? "");
-  const args = [cString(device), cString(at), cString(type), flags, cString(data)] as const;
-  const result = await attempt({
-    slow: () => slowLibc().mount(...args),
-    here: () => libc().mount(...args),
-  });
+  let result = await mountOnce(mount, options);
+  if (result === -EINVAL && type === "xfs" && await hasDeadTwin(device)) {
+    result = await mountOnce(mount, `${options},nouuid`);
+  }
   if (result >= 0 || isMounted(device, at)) return;
   const error = sysError(`mount ${device} (${type}) on ${at}`, result);
   const hint = mountHint(type, -result) ?? error.hint;
   throw new PsmaError(error.code, error.message, hint === undefined ? {} : { hint });
+}
+
+function mountOnce({ device, at, type }: MountFilesystem, options: string): Promise<number> {
+  const { flags, data } = splitMountOptions(options);
+  const args = [cString(device), cString(at), cString(type), flags, cString(data)] as const;
+  return attempt({
+    slow: () => slowLibc().mount(...args),
+    here: () => libc().mount(...args),
+  });
 }
 
 /** Whether an attempt had its effect although the second one failed: then the device is on top there. */
@@ -170,9 +128,4 @@ export async function unmountFilesystem(at: string, options: UnmountOptions = {}
  */
 export function umountLazily(path: string): void {
   libc().umount2(cString(path), MNT_DETACH);
-}
-
-/** /proc writes blanks and backslashes as octal escapes. */
-function unescapeOctal(text: string): string {
-  return text.replace(/\\([0-7]{3})/g, (_, digits) => String.fromCharCode(parseInt(digits, 8)));
 }

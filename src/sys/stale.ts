@@ -1,6 +1,7 @@
 /** Finds and removes what a killed agent left in the kernel: its file mount, and what stands on it. */
 import { detachLoop, findLoops } from "./loop.ts";
-import { FUSE_TYPE, listMounts, mountsAt, unmountFilesystem } from "./mount.ts";
+import { unmountFilesystem } from "./mount.ts";
+import { FUSE_TYPE, listMounts, mountsAt } from "./mountinfo.ts";
 
 export interface Removed {
   readonly mounts: readonly string[];
