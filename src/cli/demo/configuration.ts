@@ -13,8 +13,8 @@ export interface DemoPlaces {
 
 /** The name of the demo's volume. */
 export const VOLUME = "data";
-/** Large enough for xfs, small enough to fill in under a minute. */
-export const SIZE_MIB = 384;
+/** Large enough for xfs, small enough to fill in under a minute; over NBD there is nothing but data in it. */
+const SIZES_MIB = { fuse: 512, nbd: 384 } as const;
 
 /** @returns YAML as a person would write it. */
 export function demoConfiguration(places: DemoPlaces): string {
@@ -32,7 +32,7 @@ stores:
 volumes:
   ${VOLUME}:
     store: local
-    size: ${SIZE_MIB}MiB
+    size: ${SIZES_MIB[places.frontend]}MiB
     max_size: 4GiB
     frontend: ${places.frontend}
 ${filesystem}    mirror: { store: far, rpo: 2s }
