@@ -185,9 +185,7 @@ class JournalledForecaster implements Forecaster {
     request: () => Extract<ChildRequest, { kind: K }>,
   ): Promise<ChildAnswers[K]> {
     if (this.#closed) {
-      return Promise.reject(
-        new PsmaError("state/forecaster", "Cannot forecast: forecaster is closed"),
-      );
+      return Promise.reject(closed());
     }
     const shared = key === undefined ? undefined : this.#shared.get(key);
     if (shared) return shared as Promise<ChildAnswers[K]>;
@@ -214,12 +212,15 @@ class JournalledForecaster implements Forecaster {
     await this.#idling;
     for (let job = this.#jobs.shift(); job; job = this.#jobs.shift()) {
       try {
+        if (this.#closed) throw closed();
         job.resolve(await this.#answer(job.request()));
         this.#lastError = undefined;
       } catch (error) {
         job.reject(error);
         const { code } = toPsmaError(error);
-        if (!/^(usage|forecast\/short-history)/.test(code)) this.#fail("forecaster failed", error);
+        if (!/^(usage|state\/forecaster|forecast\/short-history)/.test(code)) {
+          this.#fail("forecaster failed", error);
+        }
       }
     }
     this.#working = undefined;
@@ -283,4 +284,8 @@ class JournalledForecaster implements Forecaster {
     }
     this.#lastError = failure;
   }
+}
+
+function closed(): PsmaError {
+  return new PsmaError("state/forecaster", "Cannot forecast: forecaster is closed");
 }

@@ -92,7 +92,8 @@ class Child {
     const common = { path, lock, clock };
     try {
       return new Child({ ...await openStore(path, memory_limit_mib), set_aside: null, ...common });
-    } catch {
+    } catch (error) {
+      if (!isDamage(error)) throw error;
       const set_aside = setAside(path);
       return new Child({ ...await openStore(path, memory_limit_mib), set_aside, ...common });
     }
@@ -156,6 +157,12 @@ async function openStore(
   const store = new SampleStore(database);
   store.readAll();
   return { database, store };
+}
+
+/** A machine without memory or a full disk says nothing about the file. */
+function isDamage(error: unknown): boolean {
+  return error instanceof PsmaError && /^forecast\/(database|query)$/.test(error.code) &&
+    !/out of memory|no space left/i.test(error.message);
 }
 
 /** Keeps the newest damaged file for inspection; an older one is replaced. */

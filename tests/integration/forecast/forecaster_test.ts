@@ -243,3 +243,18 @@ Deno.test("the same question asked at once is answered once; too many questions 
     await forecaster.close();
   }
 });
+
+Deno.test("close() answers what is being worked on, refuses what waits, and leaves no process", async () => {
+  using temp = tempDir();
+  const forecaster = await open(temp.path);
+  forecaster.append([used(0)]);
+  const working = forecaster.compact();
+  const waiting = rejects(values(forecaster), { code: "state/forecaster" });
+  await waitUntil(() => forecaster.childPid, { what: "the child", every_ms: 1 });
+  const closing = forecaster.close();
+  await working;
+  await waiting;
+  await closing;
+  equal(forecaster.childPid, undefined);
+  await rejects(forecaster.compact(), { code: "state/forecaster" });
+});
