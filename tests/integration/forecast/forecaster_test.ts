@@ -137,6 +137,33 @@ Deno.test("kill -9 of the agent loses nothing that was appended, and takes the c
   }
 });
 
+Deno.test("a journal that was ingested but not dropped before a crash is not taken twice", async () => {
+  using temp = tempDir();
+  const first = await open(temp.path);
+  for (let i = 0; i < 5; i++) first.append([used(i)]);
+  await first.close();
+  const journal = temp.file("journal");
+  const kept = [...Deno.readDirSync(journal)].map(({ name }) => ({
+    path: `${journal}/${name}`,
+    bytes: Deno.readFileSync(`${journal}/${name}`),
+  }));
+  const second = await open(temp.path);
+  await second.compact();
+  second.append([used(5)]);
+  await second.close();
+  for (const { path, bytes } of kept) Deno.writeFileSync(path, bytes, { createNew: true });
+  const third = await open(temp.path);
+  try {
+    await third.compact();
+    deepEqual(await values(third), [0, 1, 2, 3, 4, 5]);
+    // The count tells what the history cannot: two samples of one moment look like one in it.
+    const answer = third.forecast({ volume: "data", metric: "used_bytes", horizon_ms: 1000 });
+    await rejects(answer, { code: "forecast/short-history", message: /is 6 samples/ });
+  } finally {
+    await third.close();
+  }
+});
+
 Deno.test("an idle child ends, and its memory goes back; the next question starts another", async () => {
   using temp = tempDir();
   const forecaster = await open(temp.path, { idle_ms: 50 });
