@@ -18,10 +18,13 @@ export class CutoverWindow {
   }
 
   latency(): LatencyReport {
+    const window_max = Math.round(this.counters.windowMax);
+    // A quantile is its bin's upper edge, which may lie above the largest value in the bin.
+    const p99 = Math.round(this.counters.quantileSince(this.#snapshot, 0.99));
     return {
       baseline_p99: Math.round(this.baselineP99),
-      window_p99: Math.round(this.counters.quantileSince(this.#snapshot, 0.99)),
-      window_max: Math.round(this.counters.windowMax),
+      window_p99: Math.min(window_max, p99),
+      window_max,
     };
   }
 }

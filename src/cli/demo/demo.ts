@@ -157,7 +157,7 @@ class Play {
     await this.#watch(
       FILL_WITHIN_MS,
       "the old size to be passed",
-      (volume) => volume.used_bytes > sizeOf(before) && this.#prediction?.actual_bytes !== null,
+      (volume) => volume.used_bytes > sizeOf(before) && this.#compared,
     );
     await application.send({ do: "close" });
     await hearing;
@@ -224,7 +224,8 @@ class Play {
     }
     if (volume.mirror === null && this.#tripped === null) return;
     this.#mirrored_at_ms ??= this.options.clock.nowMs();
-    this.#predicting ??= this.#predict();
+    // One that fails is asked for again at the next look; looking has an end.
+    this.#predicting ??= this.#predict().catch(() => this.#predicting = undefined);
   }
 
   /** Asks once, when it tripped, what is to come; the answer is compared when its time has come. */
@@ -235,6 +236,11 @@ class Play {
     const ahead_ms = Math.max(AHEAD_MS, plan.numbers["lead_ms"] ?? 0);
     const forecast = await client.forecast(VOLUME, { levels: `0.5,${level}` });
     this.#prediction = predictionOf(forecast, { level, ahead_ms }) ?? null;
+  }
+
+  /** The time that was forecast has come, and what was there then is known. */
+  get #compared(): boolean {
+    return this.#prediction !== null && this.#prediction.actual_bytes !== null;
   }
 
   #comparePrediction(volume: VolumeView): void {
@@ -270,8 +276,8 @@ class Play {
     return new PsmaError(
       "timeout/demo",
       `Cannot wait longer than ${
-        within_ms / 1000
-      }s for ${what}: the plan is "${plan.action}": ${because}`,
+        formatDuration(within_ms)
+      } for ${what}: the plan is "${plan.action}": ${because}`,
     );
   }
 }

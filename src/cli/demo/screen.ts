@@ -45,10 +45,13 @@ export class Screen {
     if (this.on) this.#live.say(`${this.#time()}  ${text}`);
   }
 
-  /** A line that stays, for something that the agent did. */
-  event({ message, severity }: AgentEvent): void {
+  /** A line that stays, for something that the agent did; what says nothing new here is left out. */
+  event(event: AgentEvent): void {
+    if (isRoutine(event)) return;
+    const { message, severity, type } = event;
     const colour = severity === "error" ? "red" : severity === "warning" ? "yellow" : "cyan";
-    this.say(`${this.paint(colour, "•")} ${message}`);
+    const text = HIGHLIGHTS.has(type) ? this.paint("bold", message) : message;
+    this.say(`${this.paint(colour, "•")} ${text}`);
   }
 
   show(moment: Moment): void {
@@ -102,6 +105,19 @@ export class Screen {
   #time(): string {
     return this.paint("dim", formatDuration(Math.floor(this.elapsed_ms / 1000) * 1000).padStart(6));
   }
+}
+
+const HIGHLIGHTS: ReadonlySet<string> = new Set([
+  "forecast.tripped",
+  "cutover.committed",
+  "volume.grown",
+]);
+const ROUTINE: ReadonlySet<string> = new Set(["agent.started", "cutover.measured"]);
+
+/** The demo tells some of it in words of its own, and a plan to do nothing is no news. */
+function isRoutine({ type, severity, data }: AgentEvent): boolean {
+  if (severity !== "info") return false;
+  return ROUTINE.has(type) || (type === "plan.changed" && data["action"] === "none");
 }
 
 function formatUsed(volume: VolumeView): string {
