@@ -8,6 +8,20 @@
 -- season(m)                periods tried, in steps                    (given)
 -- fc(member, o, k, f)      what each member says at each origin for each lead
 
+-- A series given as a list of numbers.
+-- name: array
+CREATE OR REPLACE TEMP TABLE y AS
+SELECT generate_subscripts(vs, 1) AS i, unnest(vs) AS v FROM (SELECT '[?]'::DOUBLE[] AS vs);
+
+-- name: length
+SELECT count(*) AS n FROM y;
+
+-- Lists: levels, their standard normal quantiles, seasonal periods.
+-- name: lists
+CREATE OR REPLACE TEMP TABLE level_list AS
+SELECT unnest('[?]'::DOUBLE[]) AS level, unnest('[?]'::DOUBLE[]) AS normal;
+CREATE OR REPLACE TEMP TABLE season AS SELECT unnest('[?]'::BIGINT[]) AS m;
+
 -- Parameters: h and stride in steps (h a multiple of stride), 1 for a level and 0 for a rate.
 -- name: task
 CREATE OR REPLACE TEMP TABLE task AS

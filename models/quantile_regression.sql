@@ -47,6 +47,9 @@ SELECT f, k, tau::DOUBLE AS tau, [0, 0, 0, 0, 0, 0, 0]::DOUBLE[] AS beta, 1e9::D
 FROM wanted
 WHERE (SELECT count(*) FROM qr_row JOIN qr_task ON true WHERE qr_row.k = h AND t + h <= first_o) >= 24;
 
+-- name: count
+SELECT count(*) AS fits FROM qr_fit;
+
 -- One step: weights from the residuals of the last coefficients, then the normal equations, solved by
 -- Gauss-Jordan elimination; a small ridge keeps a column without variation at zero. The first step
 -- has a huge epsilon, which makes it least squares; then epsilon is a hundredth of the residuals'

@@ -12,6 +12,24 @@ CREATE TABLE IF NOT EXISTS rollup (
 CREATE TABLE IF NOT EXISTS ingested (seq BIGINT);
 INSERT INTO ingested SELECT -1 WHERE NOT EXISTS (FROM ingested);
 
+-- name: ingested
+SELECT seq FROM ingested;
+
+-- name: advance
+UPDATE ingested SET seq = ?;
+
+-- name: series
+SELECT series_id, volume, metric FROM series;
+
+-- name: add_series
+INSERT INTO series VALUES (?, ?, ?);
+
+-- Every column of every block, so that damage shows when the database is opened.
+-- name: read_all
+SELECT (SELECT count(*) + sum(series_id) + sum(at_ms) + sum(value) FROM raw) AS raw,
+       (SELECT count(*) + sum(level_ms) + sum(series_id) + sum(slot_ms) + sum(samples) + sum(total)
+               + sum(low) + sum(high) + sum(last_at_ms) + sum(last_value) FROM rollup) AS rollup;
+
 -- name: retention
 CREATE TEMP TABLE retention (level_ms INTEGER, keep_ms BIGINT);
 INSERT INTO retention VALUES

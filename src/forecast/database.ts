@@ -66,6 +66,15 @@ export class Database {
     this.#ask(statements, () => this.#connection.query(statements));
   }
 
+  /**
+   * Runs statements with numbers, or comma-separated lists of numbers, written in place of `?`: several
+   * statements take no parameters, and a long parameter does not fit on the module's small stack.
+   */
+  runWith(statements: string, ...numbers: (number | readonly number[])[]): void {
+    let index = 0;
+    this.run(statements.replaceAll("?", () => String(numbers[index++])));
+  }
+
   /** Runs one statement; `?` are filled from `values`. Rows in the order of the answer. */
   rows(statement: string, ...values: SqlValue[]): Row[] {
     return this.#ask(statement, () => {

@@ -2,6 +2,7 @@
 import { formatDuration, PsmaError } from "../core/mod.ts";
 import type { Database } from "./database.ts";
 import { type ModelAnswer, runModel } from "./model.ts";
+import { sql } from "./sql.ts";
 import { isLevel, type SampleStore, type Sampling } from "./store.ts";
 import {
   DEFAULT_LEVELS,
@@ -55,7 +56,7 @@ export function forecastVolume(
   const grid = chooseGrid(horizon_ms, request.step_ms, sampling);
   store.loadPoints(volume, metric, grid.point_ms);
   store.regularise(metric, sampling.last_ms, grid.point_ms, POINTS_MAX);
-  const points = Number(database.row("SELECT count(*) AS n FROM y")["n"]);
+  const points = Number(database.row(sql("pool", "length"))["n"]);
   const answer = runModel(database, {
     horizon_steps: grid.horizon_steps,
     stride: grid.step_ms / grid.point_ms,
@@ -101,10 +102,7 @@ export function forecastArray(
       hint: `It needs at least ${SAMPLES_MIN} finite values.`,
     });
   }
-  database.run(
-    "CREATE OR REPLACE TEMP TABLE y AS SELECT generate_subscripts(vs, 1) AS i, unnest(vs) AS v " +
-      `FROM (SELECT '[${values.slice(-POINTS_MAX * 2).join(",")}]'::DOUBLE[] AS vs)`,
-  );
+  database.runWith(sql("pool", "array"), values.slice(-POINTS_MAX * 2));
   const seasons = request.seasons ?? [DAY_MS / step_ms, 7 * DAY_MS / step_ms];
   const answer = runModel(database, {
     horizon_steps,

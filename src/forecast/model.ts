@@ -42,7 +42,7 @@ export function runModel(database: Database, task: ModelTask): ModelAnswer {
   }
   const { horizon_steps: h, stride, is_level } = task;
   giveLists(database, task);
-  runWith(database, sql("pool", "task"), h * stride, stride, is_level ? 1 : 0);
+  database.runWith(sql("pool", "task"), h * stride, stride, is_level ? 1 : 0);
   database.run(sql("pool", "simple"));
   if (task.seasons.length > 0) database.run(sql("pool", "seasonal"));
   runHoltWinters(database, task.seasons.length > 0);
@@ -50,7 +50,7 @@ export function runModel(database: Database, task: ModelTask): ModelAnswer {
   for (const section of ["weigh", "combine"]) database.run(sql("pool", section));
   for (const section of ["prior", "residuals"]) database.run(sql("calibration", section));
   const floor = task.non_negative ? 0 : -1e300;
-  runWith(database, sql("calibration", "quantiles"), floor);
+  database.runWith(sql("calibration", "quantiles"), floor);
   return {
     steps: readSteps(database, task),
     model: database.rows(sql("pool", "report")).map((row) => ({
@@ -72,7 +72,7 @@ function runHoltWinters(database: Database, seasonal: boolean): void {
 
 function runQuantileRegression(database: Database): void {
   for (const section of ["design", "fits"]) database.run(sql("quantile_regression", section));
-  const fits = Number(database.row("SELECT count(*) AS fits FROM qr_fit")["fits"]);
+  const fits = Number(database.row(sql("quantile_regression", "count"))["fits"]);
   for (let step = 0; fits > 0 && step < REGRESSION_STEPS; step++) {
     database.run(sql("quantile_regression", "iterate"));
   }
@@ -81,20 +81,7 @@ function runQuantileRegression(database: Database): void {
 
 function giveLists(database: Database, task: ModelTask): void {
   const levels = [...new Set([...task.levels, ...SCORED_LEVELS])].sort((a, b) => a - b);
-  const pairs = levels.map((level) => `(${level}::DOUBLE, ${probit(level)}::DOUBLE)`);
-  database.run(
-    `CREATE OR REPLACE TEMP TABLE level_list AS FROM (VALUES ${
-      pairs.join(", ")
-    }) AS l(level, normal)`,
-  );
-  database.run("CREATE OR REPLACE TEMP TABLE season (m BIGINT)");
-  for (const m of task.seasons) database.rows("INSERT INTO season VALUES (?)", m);
-}
-
-/** A text of several statements takes no parameters: numbers are written in place of `?`. */
-function runWith(database: Database, text: string, ...values: number[]): void {
-  let index = 0;
-  database.run(text.replaceAll("?", () => String(values[index++])));
+  database.runWith(sql("pool", "lists"), levels, levels.map(probit), task.seasons);
 }
 
 function readSteps(database: Database, task: ModelTask): number[][] {

@@ -11,7 +11,6 @@ import {
   METRICS,
 } from "./types.ts";
 
-/** DuckDB parses a list out of one string far faster than a list of literals. */
 const SAMPLES_PER_STATEMENT = 20_000;
 const ROLLUP_LEVELS_MS = [3_600_000, 300_000, 60_000];
 
@@ -38,7 +37,7 @@ export class SampleStore {
    * because the highest sequence number commits together with the rows.
    */
   ingest(paths: readonly string[], nowMs: number): IngestResult {
-    const done = Number(this.#database.row("SELECT seq FROM ingested")["seq"]);
+    const done = Number(this.#database.row(sql("schema", "ingested"))["seq"]);
     const fresh = paths.flatMap((path) => readSegment(path))
       .filter((sample) => sample.seq > done && Number.isFinite(sample.value));
     const last = fresh.at(-1)?.seq;
@@ -48,7 +47,7 @@ export class SampleStore {
         for (let at = 0; at < fresh.length; at += SAMPLES_PER_STATEMENT) {
           this.#insert(fresh.slice(at, at + SAMPLES_PER_STATEMENT));
         }
-        this.#database.rows("UPDATE ingested SET seq = ?", last);
+        this.#database.rows(sql("schema", "advance"), last);
       });
     } catch (error) {
       this.#loadSeries();
@@ -79,13 +78,7 @@ export class SampleStore {
 
   /** Reads every block of the tables. @throws {PsmaError} forecast/query when one of them is damaged. */
   readAll(): void {
-    this.#database.row(
-      "SELECT count(*), sum(series_id), sum(at_ms), sum(value) FROM raw",
-    );
-    this.#database.row(
-      "SELECT count(*), sum(level_ms), sum(series_id), sum(slot_ms), sum(samples), sum(total), sum(low), " +
-        "sum(high), sum(last_at_ms), sum(last_value) FROM rollup",
-    );
+    this.#database.row(sql("schema", "read_all"));
   }
 
   /** Fills the table `points` for one series, as fine as a step asks for. @returns false for a series never seen. */
@@ -114,13 +107,11 @@ export class SampleStore {
   }
 
   #insert(samples: readonly NumberedSample[]): void {
-    const list = (pick: (sample: NumberedSample) => number) => `'[${samples.map(pick).join(",")}]'`;
+    const ids = samples.map((sample) => this.#seriesId(sample));
+    const times = samples.map((sample) => Math.round(sample.at_ms));
+    const values = samples.map((sample) => sample.value);
     this.#database.run(sql("rollup", "incoming"));
-    this.#database.run(
-      `INSERT INTO incoming SELECT unnest(${list((s) => this.#seriesId(s))}::INTEGER[]), ` +
-        `unnest(${list((s) => Math.round(s.at_ms))}::BIGINT[]), ` +
-        `unnest(${list((s) => s.value)}::DOUBLE[])`,
-    );
+    this.#database.runWith(sql("rollup", "take"), ids, times, values);
     for (const step of ["raw", "summarise", "merge"]) this.#database.run(sql("rollup", step));
   }
 
@@ -130,13 +121,13 @@ export class SampleStore {
     if (id === undefined) {
       id = this.#series.size + 1;
       this.#series.set(key, id);
-      this.#database.rows("INSERT INTO series VALUES (?, ?, ?)", id, sample.volume, sample.metric);
+      this.#database.rows(sql("schema", "add_series"), id, sample.volume, sample.metric);
     }
     return id;
   }
 
   #loadSeries(): void {
-    const rows = this.#database.rows("SELECT series_id, volume, metric FROM series");
+    const rows = this.#database.rows(sql("schema", "series"));
     this.#series = new Map(
       rows.map((row) => [`${row["volume"]} ${row["metric"]}`, Number(row["series_id"])]),
     );

@@ -22,6 +22,7 @@ export const METRICS = {
 export type MetricKind = "level" | "rate";
 export type Metric = keyof typeof METRICS;
 
+/** Says whether a word is the name of a metric. */
 export function isMetric(name: string): name is Metric {
   return Object.hasOwn(METRICS, name);
 }

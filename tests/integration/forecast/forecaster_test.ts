@@ -86,7 +86,8 @@ Deno.test("kill -9 of the child at any moment loses no sample and doubles none",
       // The first rounds may hit the start; a warm child is hit while it ingests and checkpoints.
       if (round % 3 !== 2) {
         const pid = await waitUntil(() => forecaster.childPid, { what: "a child", every_ms: 1 });
-        await systemClock.sleep(rng.float() * (round % 3 === 0 ? 2500 : 150));
+        let polls = rng.below(round % 3 === 0 ? 500 : 30);
+        await waitUntil(() => polls-- === 0, { what: "a random moment", every_ms: 5 });
         kill(pid, "SIGKILL");
       }
       await work;

@@ -2,7 +2,7 @@
 import { equal, ok } from "node:assert/strict";
 import { seededRng } from "../../../src/core/mod.ts";
 import { sql } from "../../../src/forecast/sql.ts";
-import { giveSeries, withDatabase } from "./tables.ts";
+import { giveSeries, withDatabase } from "../../support/duckdb.ts";
 
 interface Setting {
   readonly m: number;

@@ -4,7 +4,7 @@ import { seededRng } from "../../../src/core/mod.ts";
 import type { Database } from "../../../src/forecast/database.ts";
 import { forecastArray } from "../../../src/forecast/forecasting.ts";
 import type { SeriesForecast, SeriesRequest } from "../../../src/forecast/types.ts";
-import { withDatabase } from "./tables.ts";
+import { withDatabase } from "../../support/duckdb.ts";
 
 const elapsed = () => 0;
 const forecast = (

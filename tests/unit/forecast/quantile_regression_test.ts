@@ -4,7 +4,7 @@ import { seededRng } from "../../../src/core/mod.ts";
 import type { Database } from "../../../src/forecast/database.ts";
 import { REGRESSION_STEPS } from "../../../src/forecast/model.ts";
 import { sql } from "../../../src/forecast/sql.ts";
-import { withDatabase } from "./tables.ts";
+import { withDatabase } from "../../support/duckdb.ts";
 
 Deno.test("iterated fits find the coefficients of a process whose spread grows with a feature", () =>
   withDatabase((database) => {

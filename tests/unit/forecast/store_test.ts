@@ -4,7 +4,7 @@ import { encodeRecord, encodeSegmentHeader } from "../../../src/forecast/journal
 import { SampleStore } from "../../../src/forecast/store.ts";
 import type { Sample } from "../../../src/forecast/types.ts";
 import { tempDir } from "../../support/temp.ts";
-import { withDatabase } from "./tables.ts";
+import { withDatabase } from "../../support/duckdb.ts";
 
 const HOUR_MS = 3_600_000;
 const START_MS = 472_222 * HOUR_MS;

@@ -1,5 +1,5 @@
 /** One DuckDB in memory for the tests of a file, and tables filled from arrays. */
-import { Database } from "../../../src/forecast/database.ts";
+import { Database } from "../../src/forecast/database.ts";
 
 // Opened here because DuckDB takes over a second to start and keeps a message port for good.
 const shared = await Database.open({ memory_limit_mib: 256 });
