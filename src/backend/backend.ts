@@ -1,5 +1,5 @@
 /** Where bytes of a volume live, as the data plane sees them. One small interface; one conformance suite. */
-import type { Reactor } from "../sys/mod.ts";
+import type { Turns } from "../core/mod.ts";
 import { OPERATION, type OperationHandler, type Operations } from "./operations.ts";
 
 /** A run of bytes. */
@@ -49,12 +49,12 @@ export class BackendCalls {
   readonly #resolve: (((errno: number) => void) | undefined)[] = [];
   readonly #free: number[] = [];
 
-  constructor(readonly operations: Operations, readonly reactor: Reactor) {
+  constructor(readonly operations: Operations, readonly turns: Turns) {
     const handler: OperationHandler = (owner, errno) => {
       const resolve = this.#resolve[owner];
       this.#resolve[owner] = undefined;
       this.#free.push(owner);
-      reactor.wake();
+      turns.wake();
       resolve?.(errno);
     };
     this.#owner = operations.registerOwner(handler);

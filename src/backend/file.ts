@@ -6,13 +6,12 @@
  * cannot punch or zero a range get zeros written instead.
  * Hot path: submit and the completion handler neither allocate, await nor throw.
  */
-import { PsmaError } from "../core/mod.ts";
+import { errnoText, PsmaError } from "../core/mod.ts";
 import { FSYNC_DATASYNC, RWF_DSYNC } from "../codec/mod.ts";
 import {
   allocatedBytes,
   allocateMemory,
   closeFile,
-  errnoText,
   fileSize,
   type Memory,
   nextDataRun,

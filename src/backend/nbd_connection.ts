@@ -7,7 +7,7 @@
  * Faults: a lost or broken connection is reported once by `connectionLost`; `connectionEnded` follows when the kernel uses
  * neither buffers nor payloads any more: only then may they be used for something else.
  */
-import { assert } from "../core/mod.ts";
+import { assert, errnoText } from "../core/mod.ts";
 import {
   decodeSimpleReply,
   encodeRequest,
@@ -20,7 +20,6 @@ import {
   allocateMemory,
   closeFile,
   copyMemory,
-  errnoText,
   type GatherEvents,
   GatherSender,
   type Memory,

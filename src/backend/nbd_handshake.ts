@@ -5,7 +5,7 @@
  * Faults: a server that does not answer in HANDSHAKE_MS is given up; every failure closes the socket, after
  * the kernel has finished with it, and says what to look at.
  */
-import { assert, PsmaError } from "../core/mod.ts";
+import { assert, errnoText, PsmaError } from "../core/mod.ts";
 import {
   decodeGreeting,
   decodeInfo,
@@ -25,7 +25,6 @@ import {
 import {
   allocateMemory,
   closeFile,
-  errnoText,
   type Memory,
   noticeDeadPeer,
   openSocket,

@@ -1,11 +1,14 @@
-/** Units, names, errors, asserts, clock, chance, log and bounded queue: what every room may use. */
+/** Units, names, errors, asserts, clock, chance, turns, memory, log and bounded queue: what every room may use. */
 export * from "./assert.ts";
 export * from "./clock.ts";
+export * from "./errno.ts";
 export * from "./errors.ts";
 export * from "./ids.ts";
 export * from "./log.ts";
+export * from "./memory.ts";
 export * from "./queue.ts";
 export * from "./rng.ts";
 export * from "./self.ts";
 export * from "./supervise.ts";
+export * from "./turns.ts";
 export * from "./units.ts";

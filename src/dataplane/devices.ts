@@ -1,5 +1,5 @@
 /** NBD exports opened as a client, for programs on the main thread: whole buffers in and out. */
-import { PsmaError } from "../core/mod.ts";
+import { errnoText, PsmaError } from "../core/mod.ts";
 import {
   type BackendCalls,
   type NbdBackend,
@@ -7,7 +7,7 @@ import {
   OPERATION,
   type Operations,
 } from "../backend/mod.ts";
-import { allocateMemory, errnoText, type Reactor, unmapMemory } from "../sys/mod.ts";
+import { allocateMemory, type Reactor, unmapMemory } from "../sys/mod.ts";
 
 const MAX_DEVICES = 64;
 const MAX_TRANSFER_BYTES = 16 << 20;

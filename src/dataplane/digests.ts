@@ -1,8 +1,8 @@
 /** Digests of what a backend holds: read back through it and hashed, a few extents at a time. */
-import { PsmaError } from "../core/mod.ts";
+import { errnoText, PsmaError } from "../core/mod.ts";
 import { type Backend, type BackendCalls, OPERATION } from "../backend/mod.ts";
 import { type Digest, DIGEST_ALGORITHM } from "../mirror/mod.ts";
-import { allocateMemory, errnoText, type Memory, unmapMemory } from "../sys/mod.ts";
+import { allocateMemory, type Memory, unmapMemory } from "../sys/mod.ts";
 
 const LANES = 4;
 export const MAX_DIGEST_EXTENT_BYTES = 1 << 20;

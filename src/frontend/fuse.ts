@@ -12,7 +12,7 @@
  * error (the application sees EIO); an interrupted request is forgotten (ENOENT); an unmounted or
  * aborted connection (ENODEV, ECONNABORTED) ends the export. Not promised yet: taking over after a crash.
  */
-import { assert, type Clock, PsmaError, systemClock } from "../core/mod.ts";
+import { assert, type Clock, errnoText, PsmaError, systemClock } from "../core/mod.ts";
 import {
   checkFuseRequest,
   decodeFuseInit,
@@ -41,15 +41,7 @@ import {
   fuseUniqueLow,
   fuseWriteOpenFlags,
 } from "../codec/mod.ts";
-import {
-  closeFile,
-  errno,
-  errnoText,
-  hasMore,
-  libc,
-  type Reactor,
-  umountLazily,
-} from "../sys/mod.ts";
+import { closeFile, errno, hasMore, libc, type Reactor, umountLazily } from "../sys/mod.ts";
 import { HEADROOM, OPERATION, OPERATION_FLAG, type Requests } from "../volume/mod.ts";
 import { mountFuseFile } from "./fuse_mount.ts";
 import { type FuseTable, fuseTable } from "./fuse_table.ts";

@@ -4,12 +4,11 @@
  * Bounds: MAX_SESSIONS connections, HANDSHAKE_S seconds to negotiate, the shared slots for requests.
  * Faults: a listener that cannot accept rests for a tick. Exports come and go while sessions of others run.
  */
-import { assert, PsmaError } from "../core/mod.ts";
+import { assert, errnoText, PsmaError } from "../core/mod.ts";
 import {
   addressText,
   allocateMemory,
   closeFile,
-  errnoText,
   type Memory,
   noticeDeadPeer,
   type Reactor,

@@ -5,9 +5,9 @@
  * in write-through, hold new writes to an extent back while it is copied, so that an older copy never lands
  * on a newer write. In both, the dirty bit is cleared (and the unstable bit set) before the source is read.
  */
-import { PsmaError } from "../core/mod.ts";
+import { errnoText, PsmaError } from "../core/mod.ts";
 import { type BackendCalls, OPERATION } from "../backend/mod.ts";
-import { allocateMemory, errnoText, type Memory, type Reactor, unmapMemory } from "../sys/mod.ts";
+import { allocateMemory, type Memory, type Reactor, unmapMemory } from "../sys/mod.ts";
 import { CHECK, type MirrorLink, type Range, type Volume } from "../volume/mod.ts";
 import type { DigestChecks } from "./checks.ts";
 import { type Digest, isZero } from "./digest.ts";

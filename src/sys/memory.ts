@@ -1,15 +1,11 @@
 /** Memory outside V8's heap: fixed addresses that the kernel may read and write while we do other work. */
-import { assert } from "../core/mod.ts";
+import { assert, type Memory, type MemorySource } from "../core/mod.ts";
 import { libc, sysError } from "./libc.ts";
 
 const PROT_READ_WRITE = 3;
 const MAP_SHARED = 0x01, MAP_PRIVATE_ANONYMOUS = 0x22, MAP_POPULATE = 0x8000;
 
-/** A mapped region. `address` is what the kernel takes, `bytes` is what we read. */
-export interface Memory {
-  readonly address: number;
-  readonly bytes: Uint8Array<ArrayBuffer>;
-}
+export type { Memory };
 
 /** Private zeroed memory; pages cost nothing until touched. @throws {PsmaError} sys/errno-12 */
 export function allocateMemory(length: number): Memory {
@@ -30,6 +26,9 @@ export function mapRing(fd: number, length: number, offset: number): Memory {
 export function unmapMemory(memory: Memory): void {
   libc().munmap(BigInt(memory.address), BigInt(memory.bytes.length));
 }
+
+/** Anonymous mappings, for rooms that take their memory from whoever composes them. */
+export const mappedMemory: MemorySource = { allocate: allocateMemory, release: unmapMemory };
 
 /** Copies between mapped regions that do not overlap, where only addresses are known. */
 export function copyMemory(to: number, from: number, length: number): void {

@@ -8,6 +8,7 @@
  * at most TURNS awaits without an operation of the ring in between; a longer chain is only delayed, by
  * the grace rounds, never lost as long as it ends within them.
  */
+import type { Deferred, Turns } from "../core/mod.ts";
 import { FSYNC_DATASYNC } from "../codec/mod.ts";
 import { libc, sysError } from "./libc.ts";
 import { allocateMemory, type Memory } from "./memory.ts";
@@ -30,7 +31,7 @@ interface Waiter {
   held: unknown;
 }
 
-export class Reactor {
+export class Reactor implements Turns {
   /** Called after every batch of completions, before the ring is submitted. Hot path. */
   readonly afterBatch: (() => void)[] = [];
   /** Set by who has work for a hook: hooks then run (again) before the thread sleeps. Hot path. */
@@ -87,11 +88,7 @@ export class Reactor {
   }
 
   /** A promise with its resolver, which wakes the loop when it is resolved. */
-  deferred<T>(): {
-    promise: Promise<T>;
-    resolve: (value: T) => void;
-    reject: (e: unknown) => void;
-  } {
+  deferred<T>(): Deferred<T> {
     const { promise, resolve, reject } = Promise.withResolvers<T>();
     return {
       promise,
