@@ -2,15 +2,16 @@
 import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import { parseConfig, startAgent } from "../../../src/agent/mod.ts";
 import { silentLog, systemClock, systemRng } from "../../../src/core/mod.ts";
-import { waitUntil } from "../../support/process.ts";
+import { umountLazily } from "../../../src/sys/mod.ts";
+import { psma, startPsma, waitUntil } from "../../support/process.ts";
 import { requires } from "../../support/requires.ts";
 import { type TempDir, tempDir } from "../../support/temp.ts";
 
 const MiB = 1024 ** 2;
 
-async function start(temp: TempDir) {
-  const { config, problems } = parseConfig(
-    `
+function configText(temp: TempDir): string {
+  return `
+api: { listen: "unix:${temp.path}/api.sock" }
 state_dir: state
 sampling: { interval: 200ms }
 forecast: { horizon: 1m, interval: 1h }
@@ -23,9 +24,11 @@ volumes:
     max_size: 2GiB
     frontend: fuse
     filesystem: { type: xfs, mount: ${temp.path}/mnt }
-`,
-    temp.path,
-  );
+`;
+}
+
+async function start(temp: TempDir) {
+  const { config, problems } = parseConfig(configText(temp), temp.path);
   deepEqual(problems, []);
   ok(config);
   const agent = await startAgent({
@@ -46,16 +49,18 @@ function isMounted(path: string): boolean {
     .some((line) => line.split(" ")[1] === path);
 }
 
+const needs = requires({
+  io_uring: true,
+  root: true,
+  fuse: true,
+  loop: true,
+  commands: ["mkfs.xfs"],
+  filesystems: ["xfs"],
+});
+
 Deno.test({
   name: "agent: a mounted file system grows with its volume and is there after a restart",
-  ...requires({
-    io_uring: true,
-    root: true,
-    fuse: true,
-    loop: true,
-    commands: ["mkfs.xfs"],
-    filesystems: ["xfs"],
-  }),
+  ...needs,
   async fn() {
     using temp = tempDir();
     const file = temp.file("mnt/hello.txt");
@@ -97,3 +102,51 @@ Deno.test({
     equal(Deno.readTextFileSync(file), "still here");
   },
 });
+
+Deno.test({
+  name: "agent: killed while it scales, the next one cleans up, has every synced byte and goes on",
+  ...needs,
+  async fn() {
+    using temp = tempDir();
+    using _leftovers = removedAtTheEnd(temp);
+    const config = temp.file("psma.yaml");
+    Deno.writeTextFileSync(config, configText(temp));
+    const file = temp.file("mnt/bytes");
+    const bytes = Uint8Array.from({ length: 8 * MiB }, (_, at) => (at * 31 + (at >> 8)) & 255);
+    const scaling = { exit: 0, within_ms: 60_000 };
+    {
+      await using agent = startPsma(["run", "--config", config]);
+      await agent.line(/data is served at/);
+      writeSynced(file, bytes);
+      await psma(["scale", "data", "--size", "640MiB", "--no-wait", "--config", config], scaling);
+      await agent.end("SIGKILL");
+    }
+    await using agent = startPsma(["run", "--config", config]);
+    await agent.line(/data is served at/);
+    deepEqual(Deno.readFileSync(file), bytes);
+    await waitUntil(async () => {
+      const { stdout } = await psma(["volume", "show", "data", "--json", "--config", config]);
+      return JSON.parse(stdout).size_bytes === 640 * MiB;
+    }, { what: () => `the scaling to go on:\n${agent.output()}`, every_ms: 200 });
+    const status = await agent.end();
+    equal(status.code, 0, agent.output());
+    equal(isMounted(temp.file("mnt")), false);
+  },
+});
+
+function writeSynced(path: string, bytes: Uint8Array): void {
+  using file = Deno.openSync(path, { write: true, create: true });
+  for (let at = 0; at < bytes.length;) at += file.writeSync(bytes.subarray(at));
+  file.syncSync();
+}
+
+/** What a failed test would leave in the kernel. */
+function removedAtTheEnd(temp: TempDir): Disposable {
+  return {
+    [Symbol.dispose]() {
+      for (const mount of [temp.file("mnt"), temp.file("state/volume-state/data/device")]) {
+        if (isMounted(mount)) umountLazily(mount);
+      }
+    },
+  };
+}
