@@ -73,6 +73,11 @@ const parts: CliParts = {
     return await serveForecaster(args);
   },
 
+  async serveHostTask(name) {
+    const { serveHostTask } = await import("./src/dataplane/mod.ts");
+    await serveHostTask(name);
+  },
+
   async openNbdDevice(uri) {
     const { DataPlane } = await import("./src/dataplane/mod.ts");
     const plane = await DataPlane.start({ log: createLog({ level: "error", clock }) });

@@ -1,26 +1,16 @@
 /**
  * From an open volume to something that an application uses: an export, its loop device, its mounted file
- * system; growing all three; and taking them away again. On the main thread: the kernel reads the served
- * device in many of these calls, and the data-plane thread must be free to answer.
+ * system; growing all three; and taking them away again. Everything that touches the served file or device is
+ * a host task, in a process of its own.
  *
  * Faults: attaching half-way is undone. Leftovers of a killed process (a mount whose server is gone, a loop
  * device on it) are removed before a new attach; nobody can have used them, for every access fails.
  */
-import { type Log, PsmaError, systemClock, toPsmaError } from "../core/mod.ts";
-import {
-  attachLoop,
-  detachLoop,
-  detectFilesystem,
-  formatFilesystem,
-  growFilesystem,
-  growLoop,
-  mountFilesystem,
-  removeStale,
-  syncFilesystem,
-  unmountFilesystem,
-} from "../sys/mod.ts";
+import { type Log, PsmaError } from "../core/mod.ts";
 import type { DataPlane } from "./handle.ts";
 import { canServeFuse } from "./host.ts";
+import { runHostTask } from "./host_process.ts";
+import type { MountedFilesystem } from "./host_tasks.ts";
 import type { ExportInfo } from "./messages.ts";
 
 export interface AttachVolume {
@@ -31,7 +21,7 @@ export interface AttachVolume {
   /** The volume's own directory; the served file lives in it. */
   readonly directory: string;
   /** Made on a blank volume, then mounted; null leaves the device raw. */
-  readonly filesystem: { readonly type: string; readonly mount: string } | null;
+  readonly filesystem: MountedFilesystem | null;
   readonly log: Log;
 }
 
@@ -42,8 +32,6 @@ export interface Attachment {
 }
 
 const SERVED_FILE = "device";
-const EBUSY = "sys/errno-16";
-const RELEASE_TRIES = 40, RELEASE_EVERY_MS = 50;
 
 /**
  * Exports a volume and sets up what the frontend needs. `auto` is fuse where this process may, else nbd.
@@ -71,32 +59,10 @@ async function attachFuse(options: AttachVolume): Promise<Attachment> {
   await using undo = new AsyncDisposableStack();
   await plane.command("exportFuse", { name: volume, path });
   undo.defer(async () => void await plane.command("unexportFuse", { name: volume }));
-  const { device } = await attachLoop({ path });
-  undo.defer(async () => void await detachLoop(device));
-  const exported = { frontend: "fuse", path, device } as const;
-  if (filesystem === null) {
-    undo.move();
-    return { volume, exports: [exported] };
-  }
-  await prepareFilesystem(device, filesystem.type, volume);
-  await mountFilesystem({ device, at: filesystem.mount, type: filesystem.type });
+  const { device } = await runHostTask("attach", { volume, path, filesystem });
   undo.move();
-  return { volume, exports: [{ ...exported, mount: filesystem.mount }] };
-}
-
-/** Makes the file system on a blank device. @throws {PsmaError} state/filesystem when there is another one. */
-async function prepareFilesystem(device: string, type: string, volume: string): Promise<void> {
-  const contents = await detectFilesystem(device);
-  if (contents === type) return;
-  if (contents === "blank") return await formatFilesystem(device, type);
-  const found = contents === "other" ? "data of an unknown kind" : contents;
-  throw new PsmaError(
-    "state/filesystem",
-    `Cannot mount ${volume}: it holds ${found}, not ${type}`,
-    {
-      hint: "Name the file system that is there, or leave filesystem out and use the device.",
-    },
-  );
+  const mount = filesystem === null ? {} : { mount: filesystem.mount };
+  return { volume, exports: [{ frontend: "fuse", path, device, ...mount }] };
 }
 
 /**
@@ -111,10 +77,9 @@ export async function growAttachment(
 ): Promise<{ device_bytes: number | null; filesystem_bytes: number | null }> {
   const exported = attachment.exports.find(({ frontend }) => frontend === "fuse");
   if (exported?.frontend !== "fuse") return { device_bytes: null, filesystem_bytes: null };
-  const device_bytes = await growLoop(exported.device, exported.path);
-  if (exported.mount === undefined || !growMounted) return { device_bytes, filesystem_bytes: null };
-  const { after_bytes } = await growFilesystem(exported.mount);
-  return { device_bytes, filesystem_bytes: after_bytes };
+  const { device, path } = exported;
+  const mount = growMounted ? exported.mount ?? null : null;
+  return await runHostTask("grow", { device, path, mount });
 }
 
 export interface DetachAttachment {
@@ -144,43 +109,11 @@ async function detachFuse(
   { plane, attachment: { volume }, log, force = false }: DetachAttachment,
   { device, mount }: { device: string; mount?: string },
 ): Promise<void> {
-  if (mount !== undefined) await unmount(volume, mount, { force, log });
-  if (!await letGo(device)) {
-    if (!force) throw busyError(volume, device);
-    log.warn("stopped serving a device that is in use", { volume, device });
+  const { forced } = await runHostTask("detach", { volume, device, mount: mount ?? null, force });
+  for (const what of forced) {
+    log.warn("let go of what is in use, all data synced", { volume, what });
   }
   await plane.command("unexportFuse", { name: volume });
-}
-
-/** Device managers open a device for a moment when it changes: that is not a user. @returns whether it is free. */
-async function letGo(device: string): Promise<boolean> {
-  for (let tries = 0; tries < RELEASE_TRIES; tries++) {
-    if (await detachLoop(device)) return true;
-    await systemClock.sleep(RELEASE_EVERY_MS);
-  }
-  return false;
-}
-
-async function unmount(
-  volume: string,
-  mount: string,
-  { force, log }: { force: boolean; log: Log },
-): Promise<void> {
-  try {
-    await unmountFilesystem(mount);
-  } catch (error) {
-    if (toPsmaError(error).code !== EBUSY) throw error;
-    if (!force) throw busyError(volume, mount);
-    await syncFilesystem(mount);
-    await unmountFilesystem(mount, { lazy: true });
-    log.warn("unmounted under its users, all data synced", { volume, mount });
-  }
-}
-
-function busyError(volume: string, what: string): PsmaError {
-  return new PsmaError("state/busy", `Cannot detach ${volume}: ${what} is in use`, {
-    hint: `Stop the programs that use it; lsof ${what} names them.`,
-  });
 }
 
 /**
@@ -190,7 +123,7 @@ function busyError(volume: string, what: string): PsmaError {
 export async function cleanStale(
   { directory, volume, log }: { directory: string; volume: string; log: Log },
 ): Promise<void> {
-  const { mounts, loops } = await removeStale(servedFile(directory));
+  const { mounts, loops } = await runHostTask("clean", { path: servedFile(directory) });
   if (mounts.length + loops.length === 0) return;
   const left = [...mounts, ...loops].join(" ");
   log.warn("removed what an earlier process left behind", { volume, left });

@@ -5,3 +5,4 @@ export * from "./handle.ts";
 export { canServeFuse } from "./host.ts";
 export * from "./messages.ts";
 export { notifyServiceManager } from "./service_manager.ts";
+export { serveHostTask } from "./host_tasks.ts";

@@ -79,7 +79,7 @@ async function stdinEnd(): Promise<void> {
   while (await Deno.stdin.read(part) !== null);
 }
 
-/** A child process's verb: nobody types it. */
+/** Child processes' verbs: nobody types them. */
 export function internalVerbs(start: Start): Command {
   const forecaster = verb("forecaster", "Serve forecasts on standard input and output", [])
     .option("--dir <dir>", "where its database is")
@@ -90,5 +90,8 @@ export function internalVerbs(start: Start): Command {
         if (code !== 0) throw new PsmaError("internal/forecaster", "Cannot serve forecasts");
       })
     );
-  return group("internal", "What psma starts by itself", [forecaster as never]);
+  const hostTask = verb("host-task", "Do one thing to a served device", [])
+    .argument("<name>", "what to do; its argument comes on standard input")
+    .action((name, options) => start(options, ({ parts }) => parts.serveHostTask(name)));
+  return group("internal", "What psma starts by itself", [forecaster as never, hostTask as never]);
 }

@@ -1,0 +1,163 @@
+/**
+ * What is done to loop devices and mounts of a served volume, in a process of its own.
+ *
+ * A thread that waits for a device cannot be killed, and a process that dies keeps its descriptors until its
+ * last thread ends. Were that thread ours, a killed agent would wait for a device that only it can serve, with
+ * the server's descriptor held open by the wait: for ever. In a process of its own the wait ends with an I/O
+ * error as soon as the agent is gone. So the agent's process itself never touches a served device or file.
+ */
+import { PsmaError, systemClock, toPsmaError } from "../core/mod.ts";
+import {
+  attachLoop,
+  detachLoop,
+  detectFilesystem,
+  formatFilesystem,
+  growFilesystem,
+  growLoop,
+  mountFilesystem,
+  removeStale,
+  syncFilesystem,
+  unmountFilesystem,
+} from "../sys/mod.ts";
+import type { Outcome } from "./messages.ts";
+
+/** A file system on a volume: made on a blank device, then mounted. */
+export interface MountedFilesystem {
+  readonly type: string;
+  readonly mount: string;
+}
+
+export interface HostTasks {
+  /** A loop device on the served file, and the file system on it. Undone when a step fails. */
+  attach: {
+    argument: { volume: string; path: string; filesystem: MountedFilesystem | null };
+    answer: { device: string };
+  };
+  /** The device takes its file's new size, then the file system where there is one. */
+  grow: {
+    argument: { device: string; path: string; mount: string | null };
+    answer: { device_bytes: number; filesystem_bytes: number | null };
+  };
+  /** @throws {PsmaError} state/busy while somebody uses it, unless forced. @returns what was forced. */
+  detach: {
+    argument: { volume: string; device: string; mount: string | null; force: boolean };
+    answer: { forced: string[] };
+  };
+  /** Removes what a killed process left on a served file's path. */
+  clean: {
+    argument: { path: string };
+    answer: { mounts: readonly string[]; loops: readonly string[] };
+  };
+}
+
+export type HostTaskName = keyof HostTasks;
+
+type Handlers = {
+  [Name in HostTaskName]: (
+    argument: HostTasks[Name]["argument"],
+  ) => Promise<HostTasks[Name]["answer"]>;
+};
+
+const EBUSY = "sys/errno-16";
+const RELEASE_TRIES = 40, RELEASE_EVERY_MS = 50;
+
+/** Does one task in this process. @throws {PsmaError} usage/host-task, and what the task throws. */
+export function doHostTask(name: string, argument: unknown): Promise<unknown> {
+  if (!Object.hasOwn(HANDLERS, name)) {
+    throw new PsmaError("usage/host-task", `Cannot do ${name}: there is no such host task`);
+  }
+  const handler = HANDLERS[name as HostTaskName] as (argument: unknown) => Promise<unknown>;
+  return handler(argument);
+}
+
+/** The host process's life: one task, its argument on standard input, its outcome on standard output. */
+export async function serveHostTask(name: string): Promise<void> {
+  const argument: unknown = await new Response(Deno.stdin.readable).json();
+  let outcome: Outcome<unknown>;
+  try {
+    outcome = { ok: true, value: await doHostTask(name, argument) };
+  } catch (error) {
+    outcome = { ok: false, error: toPsmaError(error).toRecord() };
+  }
+  const bytes = new TextEncoder().encode(JSON.stringify(outcome));
+  const writer = Deno.stdout.writable.getWriter();
+  await writer.write(bytes);
+  await writer.close();
+}
+
+const HANDLERS: Handlers = {
+  async attach({ volume, path, filesystem }) {
+    await using undo = new AsyncDisposableStack();
+    const { device } = await attachLoop({ path });
+    undo.defer(async () => void await detachLoop(device));
+    if (filesystem !== null) {
+      await prepareFilesystem(device, filesystem.type, volume);
+      await mountFilesystem({ device, at: filesystem.mount, type: filesystem.type });
+    }
+    undo.move();
+    return { device };
+  },
+
+  async grow({ device, path, mount }) {
+    const device_bytes = await growLoop(device, path);
+    if (mount === null) return { device_bytes, filesystem_bytes: null };
+    const { after_bytes } = await growFilesystem(mount);
+    return { device_bytes, filesystem_bytes: after_bytes };
+  },
+
+  async detach({ volume, device, mount, force }) {
+    const forced: string[] = [];
+    if (mount !== null && await unmount(volume, mount, force)) forced.push(mount);
+    if (!await letGo(device)) {
+      if (!force) throw busyError(volume, device);
+      forced.push(device);
+    }
+    return { forced };
+  },
+
+  clean: ({ path }) => removeStale(path),
+};
+
+/** Makes the file system on a blank device. @throws {PsmaError} state/filesystem when there is another one. */
+async function prepareFilesystem(device: string, type: string, volume: string): Promise<void> {
+  const contents = await detectFilesystem(device);
+  if (contents === type) return;
+  if (contents === "blank") return await formatFilesystem(device, type);
+  const found = contents === "other" ? "data of an unknown kind" : contents;
+  throw new PsmaError(
+    "state/filesystem",
+    `Cannot mount ${volume}: it holds ${found}, not ${type}`,
+    {
+      hint: "Name the file system that is there, or leave filesystem out and use the device.",
+    },
+  );
+}
+
+/** Device managers open a device for a moment when it changes: that is not a user. @returns whether it is free. */
+async function letGo(device: string): Promise<boolean> {
+  for (let tries = 0; tries < RELEASE_TRIES; tries++) {
+    if (await detachLoop(device)) return true;
+    await systemClock.sleep(RELEASE_EVERY_MS);
+  }
+  return false;
+}
+
+/** @returns whether it was taken out of the tree under its users, with all data synced. */
+async function unmount(volume: string, mount: string, force: boolean): Promise<boolean> {
+  try {
+    await unmountFilesystem(mount);
+    return false;
+  } catch (error) {
+    if (toPsmaError(error).code !== EBUSY) throw error;
+    if (!force) throw busyError(volume, mount);
+    await syncFilesystem(mount);
+    await unmountFilesystem(mount, { lazy: true });
+    return true;
+  }
+}
+
+function busyError(volume: string, what: string): PsmaError {
+  return new PsmaError("state/busy", `Cannot detach ${volume}: ${what} is in use`, {
+    hint: `Stop the programs that use it; lsof ${what} names them.`,
+  });
+}
