@@ -23,6 +23,7 @@ const O_RDONLY = 0, O_RDWR = 2, O_CLOEXEC = 0o2000000;
 const O_DIRECT = Deno.build.arch === "aarch64" ? 0o200000 : 0o40000;
 const EBUSY = 16, ENXIO = 6;
 const CONFIGURE_TRIES = 32;
+const READABLE_WITHIN_MS = 2000;
 const CAPACITY_WITHIN_MS = 10_000, CAPACITY_EVERY_MS = 10;
 
 export interface AttachLoop {
@@ -191,15 +192,21 @@ export async function hasDeadTwin(device: string): Promise<boolean> {
   return dead;
 }
 
-/** Reads the first block from the device itself, whatever the page cache still holds of it. */
-async function isReadable(device: string): Promise<boolean> {
+/**
+ * Reads the first block from the device itself, whatever the page cache still holds of it. One that does
+ * not answer in time has a server that may come back: it counts as readable.
+ */
+function isReadable(device: string): Promise<boolean> {
   const memory = allocateMemory(4096);
-  try {
-    const read = (fd: number) => slowLibc().read(fd, memory.bytes, 4096n);
-    return await withDevice(device, O_RDONLY | O_DIRECT, read) > 0n;
-  } finally {
-    unmapMemory(memory);
-  }
+  const read = withDevice(
+    device,
+    O_RDONLY | O_DIRECT,
+    (fd) => slowLibc().read(fd, memory.bytes, 4096n),
+  );
+  const answer = read.then((count) => count > 0n, () => false);
+  // Not before the kernel is done with it.
+  const freed = answer.finally(() => unmapMemory(memory));
+  return Promise.race([freed, systemClock.sleep(READABLE_WITHIN_MS).then(() => true)]);
 }
 
 /** Path of the attached file as the kernel shows it now. */

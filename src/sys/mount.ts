@@ -8,7 +8,7 @@ import { cString, libc, slowLibc, sysError } from "./libc.ts";
 import { hasDeadTwin } from "./loop.ts";
 import { mountsAt } from "./mountinfo.ts";
 
-const MNT_DETACH = 2;
+const MNT_FORCE = 1, MNT_DETACH = 2;
 const EINVAL = 22, ENOENT = 2, EBUSY = 16, EUCLEAN = 117, ENODEV = 19;
 
 /** Words of mount options that are flags of mount(2); all others go to the file system as they are. */
@@ -128,4 +128,12 @@ export async function unmountFilesystem(at: string, options: UnmountOptions = {}
  */
 export function umountLazily(path: string): void {
   libc().umount2(cString(path), MNT_DETACH);
+}
+
+/**
+ * Detaches a served file and aborts its connection, so that everything that waits for its server fails: also
+ * a killed server that cannot end because a thread of its own waits for a file system on that file.
+ */
+export function abortServedFile(path: string): void {
+  libc().umount2(cString(path), MNT_FORCE | MNT_DETACH);
 }

@@ -1,6 +1,6 @@
 /** Finds and removes what a killed agent left in the kernel: its file mount, and what stands on it. */
 import { detachLoop, findLoops } from "./loop.ts";
-import { unmountFilesystem } from "./mount.ts";
+import { abortServedFile, unmountFilesystem } from "./mount.ts";
 import { FUSE_TYPE, listMounts, mountsAt } from "./mountinfo.ts";
 
 export interface Removed {
@@ -19,6 +19,14 @@ export async function removeStale(path: string): Promise<Removed> {
   const mounts: string[] = [];
   // Found first: the kernel forgets a file's path once its mount has gone.
   const loops = await findLoops(path);
+  // The connection goes first: then nothing below waits for a server that cannot answer.
+  while (mountsAt(path).at(-1)?.type === FUSE_TYPE) {
+    const before = mountsAt(path).length;
+    abortServedFile(path);
+    // Refused: the ordinary way says why.
+    if (mountsAt(path).length === before) await unmountFilesystem(path, { lazy: true });
+    mounts.push(path);
+  }
   // The newest first: a mount may stand inside another.
   for (const { at, source } of listMounts().reverse()) {
     if (!loops.includes(source)) continue;
@@ -26,9 +34,5 @@ export async function removeStale(path: string): Promise<Removed> {
     mounts.push(at);
   }
   for (const device of loops) await detachLoop(device);
-  while (mountsAt(path).at(-1)?.type === FUSE_TYPE) {
-    await unmountFilesystem(path, { lazy: true });
-    mounts.push(path);
-  }
   return { mounts, loops };
 }

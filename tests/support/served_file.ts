@@ -11,6 +11,8 @@ export interface ServeFile {
   readonly slots?: number;
   /** O_DIRECT on the backing file. */
   readonly direct?: boolean;
+  /** The folder holds a volume of an earlier server already. */
+  readonly again?: boolean;
 }
 
 export interface ServedFile extends AsyncDisposable {
@@ -27,10 +29,12 @@ export interface ServedFile extends AsyncDisposable {
 
 /** Serves a new volume. Disposal detaches whatever stands on the file, then stops the data plane. */
 export async function serveFile(options: ServeFile): Promise<ServedFile> {
-  const { dir, sizeBytes, slots, direct = false } = options;
+  const { dir, sizeBytes, slots, direct = false, again = false } = options;
   const backing = `${dir}/backing`, path = `${dir}/data`, volume = "data";
-  Deno.writeFileSync(backing, new Uint8Array());
-  Deno.truncateSync(backing, sizeBytes);
+  if (!again) {
+    Deno.writeFileSync(backing, new Uint8Array());
+    Deno.truncateSync(backing, sizeBytes);
+  }
   const events: DataPlaneEvent[] = [];
   const plane = await DataPlane.start({
     log: createLog({ level: "warn" }),

@@ -1,0 +1,15 @@
+/**
+ * A process to be killed by stale_test.ts: serves a volume in the folder of its first argument, mounts a
+ * file system of its second argument's type on it, keeps writing there, and says when it does.
+ */
+import { attachLoop, formatFilesystem, mountFilesystem } from "../../../src/sys/mod.ts";
+import { serveFile } from "../../support/served_file.ts";
+
+const [dir = "", type = ""] = Deno.args;
+const served = await serveFile({ dir, sizeBytes: 512 << 20 });
+const { device } = await attachLoop({ path: served.path });
+await formatFilesystem(device, type);
+await mountFilesystem({ device, at: `${dir}/mnt`, type });
+Deno.stdout.writeSync(new TextEncoder().encode(`serving ${device}\n`));
+const bytes = crypto.getRandomValues(new Uint8Array(65_536));
+for (let i = 0;; i = (i + 1) % 64) await Deno.writeFile(`${dir}/mnt/written-${i}`, bytes);
