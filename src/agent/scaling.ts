@@ -175,8 +175,6 @@ async function ensureMirror(
   const status = await statusOf(context, unit, "mirror");
   if (status.mirror && status.mirror.state !== "failed") return;
   if (status.mirror) await giveUpMirror(context, unit, status.mirror);
-  // The former source is of no use as a way back once there is a newer copy; its space is needed.
-  if (status.backup) await dropBackup(context, unit);
   const known = catalogue.get(name).mirror;
   const order: MirrorOrder = known?.size_bytes === size_bytes
     ? known
@@ -287,6 +285,9 @@ async function cutOver(
   const volume = unit.name;
   return await unit.exclusively(verb, async () => {
     const began_ms = clock.monotonicMs();
+    // The commit puts the present source in the backup's place; until then the old one stays.
+    const { backup } = await plane.command("volumeStatus", { name: volume });
+    if (backup) addLeftover(context, volume, backup);
     await plane.command("convergeMirror", { volume, timeout_ms: CONVERGE_WITHIN_MS });
     catalogue.update(volume, { grow_pending: true });
     const report = await plane.command("switchVolume", { volume, timeout_ms: CONVERGE_WITHIN_MS })
@@ -315,6 +316,7 @@ async function finishScale(
   catalogue.update(name, { mirror: null, last_scale_at_ms: at_ms, grow_pending: true });
   unit.mirror_trips = 0;
   unit.switch_trips = 0;
+  await sweepLeftovers(context, unit);
   if (unit.attachment && !await growUnit(context, unit)) {
     throw new PsmaError("sys/grow", unit.grow_fault ?? `Cannot grow ${name}`, {
       hint: "The volume is larger; its file system is not. It is tried again by itself.",
