@@ -1,6 +1,5 @@
 /** Questions from the data-plane thread to the main thread, as promises that the reactor wakes up for. */
-import { PsmaError } from "../core/mod.ts";
-import type { Reactor } from "../sys/mod.ts";
+import { PsmaError, type Turns } from "../core/mod.ts";
 import type { FromWorker, Outcome, QuestionName, Questions } from "./messages.ts";
 
 const LIMIT_MS = 30_000;
@@ -14,15 +13,15 @@ export class Questioner {
   readonly #waiting = new Map<number, (outcome: Outcome<unknown>) => void>();
   #seq = 0;
 
-  constructor(readonly reactor: Reactor, readonly post: (message: FromWorker) => void) {}
+  constructor(readonly turns: Turns, readonly post: (message: FromWorker) => void) {}
 
   /** @throws {PsmaError} what the store said, or timeout/store after 30 s. */
   readonly ask: Ask = async (name, argument) => {
     const seq = ++this.#seq;
-    const { promise, resolve } = this.reactor.deferred<Outcome<unknown>>();
+    const { promise, resolve } = this.turns.deferred<Outcome<unknown>>();
     this.#waiting.set(seq, resolve);
     this.post({ kind: "question", seq, name, argument });
-    const late = this.reactor.sleep(LIMIT_MS).then((): Outcome<unknown> => ({
+    const late = this.turns.sleep(LIMIT_MS).then((): Outcome<unknown> => ({
       ok: false,
       error: {
         code: "timeout/store",

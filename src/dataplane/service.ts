@@ -1,11 +1,13 @@
 /** The data plane's commands: finds the volume, does the work, answers or refuses. Runs on its own thread. */
-import { type Clock, PsmaError, systemClock, toPsmaError } from "../core/mod.ts";
+import { type Clock, type MemorySource, PsmaError, systemClock, toPsmaError } from "../core/mod.ts";
 import { BackendCalls, Operations } from "../backend/mod.ts";
 import { NbdServer } from "../frontend/mod.ts";
 import type { Digest } from "../mirror/mod.ts";
-import { allocateMemory, type Reactor } from "../sys/mod.ts";
+import { mappedMemory, type Reactor } from "../sys/mod.ts";
 import { Requests, slotBytes } from "../volume/mod.ts";
+import type { DataPlaneContext } from "./context.ts";
 import { Devices } from "./devices.ts";
+import { DiskFiles } from "./disk_files.ts";
 import type {
   CommandName,
   Commands,
@@ -37,12 +39,16 @@ type Handlers = {
   ) => Promise<Commands[Name]["answer"]> | Commands[Name]["answer"];
 };
 
-export class Service {
+export class Service implements DataPlaneContext {
   readonly reactor: Reactor;
   readonly operations: Operations;
   readonly requests: Requests;
   readonly calls: BackendCalls;
   readonly clock: Clock = systemClock;
+  readonly memory: MemorySource = mappedMemory;
+  readonly files: DiskFiles;
+  readonly digest: Digest;
+  readonly ask: Ask;
   readonly #volumes = new Map<string, ServedVolume>();
   readonly #opening = new Set<string>();
   readonly #devices: Devices;
@@ -51,9 +57,12 @@ export class Service {
 
   constructor(readonly options: ServiceOptions) {
     this.reactor = options.reactor;
+    this.files = new DiskFiles(options.reactor);
+    this.digest = options.digest;
+    this.ask = options.ask;
     const { slots, maxIo } = options;
     this.operations = new Operations(2 * slots + COPIER_OPERATIONS);
-    this.requests = new Requests(allocateMemory(slots * slotBytes(maxIo)), slots, maxIo);
+    this.requests = new Requests(this.memory.allocate(slots * slotBytes(maxIo)), slots, maxIo);
     this.calls = new BackendCalls(this.operations, this.reactor);
     this.#devices = new Devices(this.reactor, this.operations, this.calls);
     this.supervise("housekeeping", this.#keepHouse());
@@ -169,7 +178,7 @@ export class Service {
         this.#volume(name).volume.active,
         extents,
         this.calls,
-        this.options.digest,
+        this.digest,
       ),
     promote: async ({ name, epoch }) => {
       this.#volume(name);

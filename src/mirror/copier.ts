@@ -5,9 +5,8 @@
  * in write-through, hold new writes to an extent back while it is copied, so that an older copy never lands
  * on a newer write. In both, the dirty bit is cleared (and the unstable bit set) before the source is read.
  */
-import { errnoText, PsmaError } from "../core/mod.ts";
+import { errnoText, type Memory, type MemorySource, PsmaError } from "../core/mod.ts";
 import { type BackendCalls, OPERATION } from "../backend/mod.ts";
-import { allocateMemory, type Memory, type Reactor, unmapMemory } from "../sys/mod.ts";
 import { CHECK, type MirrorLink, type Range, type Volume } from "../volume/mod.ts";
 import type { DigestChecks } from "./checks.ts";
 import { type Digest, isZero } from "./digest.ts";
@@ -21,7 +20,7 @@ export interface CopierOptions {
   readonly volume: Volume;
   readonly link: MirrorLink;
   readonly calls: BackendCalls;
-  readonly reactor: Reactor;
+  readonly memory: MemorySource;
   readonly pacer: Pacer;
   readonly checks: DigestChecks;
   readonly digest: Digest;
@@ -41,7 +40,7 @@ export class Copier {
   #stop = false;
 
   constructor(readonly options: CopierOptions) {
-    this.#buffers = Array.from({ length: LANES }, () => allocateMemory(EXTENT_BYTES));
+    this.#buffers = Array.from({ length: LANES }, () => options.memory.allocate(EXTENT_BYTES));
   }
 
   /** Ends the round that is under way, soon. */
@@ -74,7 +73,7 @@ export class Copier {
 
   /** The digest of the source's bytes now. */
   async digestSource(range: Range): Promise<string> {
-    const buffer = this.#spare.pop() ?? allocateMemory(EXTENT_BYTES);
+    const buffer = this.#spare.pop() ?? this.options.memory.allocate(EXTENT_BYTES);
     try {
       await this.#run("read the source", OPERATION.read, this.options.volume.active, range, buffer);
       return this.options.digest(buffer.bytes.subarray(0, range.length));
@@ -85,7 +84,8 @@ export class Copier {
 
   /** Gives the buffers back. Only after the last round has ended. */
   close(): void {
-    for (const buffer of [...this.#buffers, ...this.#spare]) unmapMemory(buffer);
+    const { memory } = this.options;
+    for (const buffer of [...this.#buffers, ...this.#spare]) memory.release(buffer);
   }
 
   async #flush() {

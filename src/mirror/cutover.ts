@@ -9,11 +9,9 @@
  * acknowledged write at that moment. When the outcome of 4 is unknown (an error after the rename may or may
  * not be on disk), the commit is tried again, and both sides go on holding every write meanwhile.
  */
-import { type Clock, PsmaError, toPsmaError } from "../core/mod.ts";
-import type { CutoverReport, Manifest } from "../codec/mod.ts";
-import type { Reactor } from "../sys/mod.ts";
+import { type Clock, PsmaError, toPsmaError, type Turns } from "../core/mod.ts";
 import type { Backend } from "../backend/mod.ts";
-import type { ManifestFile, Volume } from "../volume/mod.ts";
+import type { CutoverReport, Manifest, ManifestFile, Volume } from "../volume/mod.ts";
 import type { Mirror, TargetControl } from "./mirror.ts";
 import type { CutoverWindow } from "./window.ts";
 
@@ -24,7 +22,7 @@ export interface CutoverOptions {
   readonly mirror: Mirror;
   readonly manifest: ManifestFile;
   readonly control: TargetControl;
-  readonly reactor: Reactor;
+  readonly turns: Turns;
   readonly clock: Clock;
   /** Opened before the mirror was made ready for this cutover. */
   readonly window: CutoverWindow;
@@ -111,7 +109,7 @@ async function commit(
       return await manifest.commit(change);
     } catch (error) {
       options.onRetry(toPsmaError(error).message);
-      await options.reactor.sleep(waitMs);
+      await options.turns.sleep(waitMs);
     }
   }
 }

@@ -6,11 +6,9 @@
  * waited for; a failed round is tried again with backoff, for ever; three wrong digests in a row on one extent
  * fail the mirror until someone resumes it. The source is never at risk: the mirror only reads it.
  */
-import { type Clock, PsmaError, toPsmaError } from "../core/mod.ts";
-import { COUNTER, type MirrorRecord } from "../codec/mod.ts";
+import { type Clock, type MemorySource, PsmaError, toPsmaError, type Turns } from "../core/mod.ts";
 import type { BackendCalls } from "../backend/mod.ts";
-import type { Reactor } from "../sys/mod.ts";
-import type { MirrorLink, Range, Volume } from "../volume/mod.ts";
+import type { MirrorLink, MirrorRecord, Range, Volume } from "../volume/mod.ts";
 import { DigestChecks } from "./checks.ts";
 import { Copier } from "./copier.ts";
 import { type Digest, DIGEST_ALGORITHM } from "./digest.ts";
@@ -45,7 +43,8 @@ export interface MirrorOptions {
   readonly volume: Volume;
   readonly link: MirrorLink;
   readonly calls: BackendCalls;
-  readonly reactor: Reactor;
+  readonly turns: Turns;
+  readonly memory: MemorySource;
   readonly clock: Clock;
   readonly control: TargetControl;
   readonly digest: Digest;
@@ -87,13 +86,13 @@ export class Mirror {
 
   constructor(options: MirrorOptions) {
     this.#options = options;
-    const { volume, link, calls, reactor, digest, record, clock } = options;
+    const { volume, link, calls, turns, memory, digest, record, clock } = options;
     this.#state = options.record.paused ? "paused" : options.resumed ? "tracking" : "requested";
-    this.#change = reactor.deferred<void>();
+    this.#change = turns.deferred<void>();
     this.#pacer = new Pacer(
       volume.counters,
       clock,
-      (ms) => reactor.sleep(ms),
+      (ms) => turns.sleep(ms),
       record.max_rate_bytes_per_s,
     );
     this.checks = new DigestChecks({
@@ -108,7 +107,7 @@ export class Mirror {
       volume,
       link,
       calls,
-      reactor,
+      memory,
       pacer: this.#pacer,
       checks: this.checks,
       digest,
@@ -182,7 +181,7 @@ export class Mirror {
    * @throws {PsmaError} timeout/converge, or state/paused, or why the mirror failed.
    */
   async converge(timeoutMs: number): Promise<void> {
-    const { clock, reactor } = this.#options;
+    const { clock, turns } = this.#options;
     const deadline = clock.monotonicMs() + timeoutMs;
     this.#wantReady = true;
     this.#signal();
@@ -205,7 +204,7 @@ export class Mirror {
           { hint: "The application may write faster than the target; raise the rate or wait." },
         );
       }
-      await Promise.race([this.#change.promise, reactor.sleep(Math.min(left, IDLE_MS))]);
+      await Promise.race([this.#change.promise, turns.sleep(Math.min(left, IDLE_MS))]);
     }
   }
 
@@ -257,7 +256,7 @@ export class Mirror {
         if (retryMs === RETRY_FIRST_MS) {
           this.#options.emit("mirror.interrupted", "warning", failure.message);
         }
-        await this.#options.reactor.sleep(retryMs);
+        await this.#options.turns.sleep(retryMs);
         retryMs = Math.min(retryMs * 2, RETRY_MAX_MS);
       }
     }
@@ -338,10 +337,10 @@ export class Mirror {
 
   /** While write-through lasts: nobody waits for the target longer than the limit. */
   async #watchWriteThrough() {
-    const { volume, link, reactor, record } = this.#options;
+    const { volume, link, turns, record } = this.#options;
     const limitMs = record.write_through_timeout_ms;
     while (link.writeThrough && volume.link === link) {
-      await reactor.sleep(Math.max(5, limitMs / 8));
+      await turns.sleep(Math.max(5, limitMs / 8));
       if (link.committing || volume.mirrorWaitMs() <= limitMs) continue;
       volume.dropWriteThrough(`the target did not answer within ${limitMs} ms`);
       link.target.abort();
@@ -366,8 +365,8 @@ export class Mirror {
   }
 
   async #limit<T>(work: Promise<T>): Promise<T> {
-    const { reactor, record } = this.#options;
-    const late = reactor.sleep(record.write_through_timeout_ms).then(() => {
+    const { turns, record } = this.#options;
+    const late = turns.sleep(record.write_through_timeout_ms).then(() => {
       throw new PsmaError("timeout/check", "Cannot check an extent: the store did not answer");
     });
     late.catch(() => {});
@@ -388,18 +387,20 @@ export class Mirror {
     this.#state = step(this.#state, event);
     if (reason !== undefined) this.#reason = reason;
     const { volume, link } = this.#options;
-    volume.counters.set(COUNTER.dirtyBytes, link.map.dirtyBytes);
-    volume.counters.set(COUNTER.mirrorCopiedBytes, this.copier.copiedBytes);
-    volume.counters.set(COUNTER.mirrorChangedBytes, link.changedBytes);
+    volume.counters.setMirror({
+      dirty: link.map.dirtyBytes,
+      copied: this.copier.copiedBytes,
+      changed: link.changedBytes,
+    });
     this.#signal();
   }
 
   #signal() {
     this.#change.resolve();
-    this.#change = this.#options.reactor.deferred<void>();
+    this.#change = this.#options.turns.deferred<void>();
   }
 
   async #wait(ms: number) {
-    await Promise.race([this.#change.promise, this.#options.reactor.sleep(ms)]);
+    await Promise.race([this.#change.promise, this.#options.turns.sleep(ms)]);
   }
 }

@@ -3,7 +3,6 @@
  * latency against its baseline from times when nothing was copied. An idle application leaves all to the copier.
  */
 import type { Clock } from "../core/mod.ts";
-import { COUNTER } from "../codec/mod.ts";
 import type { Counters } from "../volume/mod.ts";
 
 const PERIOD_MS = 100;
@@ -99,9 +98,7 @@ export class Pacer {
   }
 
   #takePeriod(): { requests: number; meanMicros: number } {
-    const values = this.counters.values;
-    const requests = (values[COUNTER.reads] as number) + (values[COUNTER.writes] as number);
-    const micros = (values[COUNTER.readMicros] as number) + (values[COUNTER.writeMicros] as number);
+    const { transfers: requests, transferMicros: micros } = this.counters;
     const period = {
       requests: requests - this.#requests,
       meanMicros: requests > this.#requests

@@ -1,6 +1,5 @@
 /** What the application's requests went through around a cutover: from here to whenever it is asked. */
-import type { LatencyReport } from "../codec/mod.ts";
-import type { Counters } from "../volume/mod.ts";
+import type { Counters, LatencyReport } from "../volume/mod.ts";
 
 export class CutoverWindow {
   readonly #snapshot: Float64Array;

@@ -12,41 +12,37 @@
  * bit and completing the copy leaves the unstable bit behind.
  * Hot path: marking allocates nothing.
  */
-import { assert } from "../core/mod.ts";
+import { assert, PsmaError } from "../core/mod.ts";
 import {
   CHANGE_MAP_HEADER_BYTES,
   changeMapBytes,
+  type ChangeMapHeader,
   decodeChangeMapHeader,
   encodeChangeMapHeader,
   planeBytes,
 } from "../codec/mod.ts";
-import {
-  closeFile,
-  mapFile,
-  type Memory,
-  openFile,
-  type Reactor,
-  unmapMemory,
-} from "../sys/mod.ts";
+import type { MappedFile, VolumeFiles } from "./files.ts";
 
 export const CHUNK_BYTES = 65_536;
 
 export class ChangeMap {
   readonly chunks: number;
-  readonly #memory: Memory;
+  readonly chunkBytes: number;
+  readonly #file: MappedFile;
   readonly #dirty: Uint32Array;
   readonly #unstable: readonly [Uint32Array, Uint32Array];
   #generation: 0 | 1 = 0;
   #dirtyChunks: number;
   #flushing = false;
 
-  private constructor(memory: Memory, readonly chunkBytes: number, chunks: number) {
+  private constructor(file: MappedFile, { chunk_bytes, chunks }: ChangeMapHeader) {
     this.chunks = chunks;
-    this.#memory = memory;
+    this.chunkBytes = chunk_bytes;
+    this.#file = file;
     const plane = (index: number) =>
       new Uint32Array(
-        memory.bytes.buffer,
-        CHANGE_MAP_HEADER_BYTES + index * planeBytes(chunks),
+        file.bytes.buffer,
+        file.bytes.byteOffset + CHANGE_MAP_HEADER_BYTES + index * planeBytes(chunks),
         planeBytes(chunks) / 4,
       );
     this.#dirty = plane(0);
@@ -55,26 +51,26 @@ export class ChangeMap {
   }
 
   /** Makes an empty map for `sizeBytes`, replacing what was there, and opens it. */
-  static async create(path: string, sizeBytes: number, reactor: Reactor): Promise<ChangeMap> {
+  static async create(files: VolumeFiles, path: string, sizeBytes: number): Promise<ChangeMap> {
     const chunks = Math.ceil(sizeBytes / CHUNK_BYTES);
     const bytes = new Uint8Array(changeMapBytes(chunks));
     bytes.set(encodeChangeMapHeader({ chunk_bytes: CHUNK_BYTES, chunks }));
-    await reactor.replaceFile(path, bytes);
-    return ChangeMap.open(path);
+    await files.replace(path, bytes);
+    return ChangeMap.open(files, path);
   }
 
-  /** Opens an existing map; what was unstable is dirty now. @throws {PsmaError} state/change-map */
-  static open(path: string): ChangeMap {
-    const fd = openFile(path);
+  /** Opens an existing map; what was unstable is dirty now. @throws {PsmaError} state/change-map, sys/... */
+  static open(files: VolumeFiles, path: string): ChangeMap {
+    const file = files.map(path);
     try {
-      const header = mapFile(fd, CHANGE_MAP_HEADER_BYTES);
-      const { chunk_bytes, chunks } = decodeChangeMapHeader(header.bytes);
-      unmapMemory(header);
-      const map = new ChangeMap(mapFile(fd, changeMapBytes(chunks)), chunk_bytes, chunks);
+      const header = decodeChangeMapHeader(file.bytes);
+      if (file.bytes.length < changeMapBytes(header.chunks)) throw shortMap(path);
+      const map = new ChangeMap(file, header);
       map.unstableToDirty();
       return map;
-    } finally {
-      closeFile(fd);
+    } catch (error) {
+      file.close();
+      throw error;
     }
   }
 
@@ -176,8 +172,14 @@ export class ChangeMap {
   }
 
   close(): void {
-    unmapMemory(this.#memory);
+    this.#file.close();
   }
+}
+
+function shortMap(path: string): PsmaError {
+  return new PsmaError("state/change-map", `Cannot read ${path}: the file is cut short`, {
+    hint: "Cancel the mirror and start it again; the volume itself is not affected.",
+  });
 }
 
 function countBits(words: Uint32Array): number {

@@ -63,6 +63,30 @@ export class Counters {
     if (micros > this.#windowMax) this.#windowMax = micros;
   }
 
+  /** How a mirror stands: what its target lacks, what was copied, what the application changed meanwhile. */
+  setMirror(bytes: { dirty: number; copied: number; changed: number }): void {
+    this.set(COUNTER.dirtyBytes, bytes.dirty);
+    this.set(COUNTER.mirrorCopiedBytes, bytes.copied);
+    this.set(COUNTER.mirrorChangedBytes, bytes.changed);
+  }
+
+  /** What can rise and fall besides: bytes that the store has allocated, requests in flight. */
+  setLevels(levels: { allocatedBytes: number; inFlight: number }): void {
+    this.set(COUNTER.allocatedBytes, levels.allocatedBytes);
+    this.set(COUNTER.inFlight, levels.inFlight);
+  }
+
+  /** Reads and writes that are complete so far. */
+  get transfers(): number {
+    return (this.values[COUNTER.reads] as number) + (this.values[COUNTER.writes] as number);
+  }
+
+  /** Microseconds that they took, all together. */
+  get transferMicros(): number {
+    const values = this.values;
+    return (values[COUNTER.readMicros] as number) + (values[COUNTER.writeMicros] as number);
+  }
+
   /** Requests that failed so far. */
   get errors(): number {
     return this.values[COUNTER.errors] as number;

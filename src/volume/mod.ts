@@ -1,7 +1,16 @@
 /** Volumes: admission, the way to the backends, change map, counters and manifest. */
+export type {
+  BackendSpec,
+  CutoverReport,
+  LatencyReport,
+  Manifest,
+  MirrorRecord,
+  Placement,
+} from "../codec/mod.ts";
 export { OPERATION, OPERATION_FLAG } from "../backend/mod.ts";
 export * from "./change_map.ts";
 export * from "./counters.ts";
+export * from "./files.ts";
 export * from "./link.ts";
 export * from "./manifest.ts";
 export * from "./requests.ts";

@@ -9,8 +9,7 @@
  * and no backend uses its buffer any more (`pins` is 0). The two differ when the application is answered
  * while a mirror's write is still on its way.
  */
-import { assert } from "../core/mod.ts";
-import type { Memory } from "../sys/mod.ts";
+import { assert, type Memory } from "../core/mod.ts";
 
 export const HEADROOM = 4096;
 

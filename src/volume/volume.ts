@@ -13,10 +13,9 @@
  * Trim reads as zeros afterwards on our backends; it goes to a target as write-zeroes, because a foreign
  * server may leave trimmed bytes as they are and the two sides must stay equal.
  */
-import { type Clock } from "../core/mod.ts";
+import type { Clock, Turns } from "../core/mod.ts";
 import { COUNTER } from "../codec/mod.ts";
 import { type Backend, OPERATION, type Operations } from "../backend/mod.ts";
-import type { Reactor } from "../sys/mod.ts";
 import { Counters } from "./counters.ts";
 import type { MirrorLink, Range } from "./link.ts";
 import type { Requests } from "./requests.ts";
@@ -30,7 +29,7 @@ export interface VolumeOptions {
   readonly active: Backend;
   readonly operations: Operations;
   readonly requests: Requests;
-  readonly reactor: Reactor;
+  readonly turns: Turns;
   readonly clock: Clock;
 }
 
@@ -52,7 +51,7 @@ export class Volume {
   #heldMicrosMax = 0;
   readonly #operations: Operations;
   readonly #requests: Requests;
-  readonly #reactor: Reactor;
+  readonly #turns: Turns;
   readonly #clock: Clock;
   readonly #sourceOwner: number;
   readonly #targetOwner: number;
@@ -72,7 +71,7 @@ export class Volume {
     this.#readFrom = options.active;
     this.#operations = options.operations;
     this.#requests = options.requests;
-    this.#reactor = options.reactor;
+    this.#turns = options.turns;
     this.#clock = options.clock;
     this.#sourceOwner = options.operations.registerOwner((slot, errno) =>
       this.#sourceDone(slot, errno)
@@ -276,7 +275,7 @@ export class Volume {
     const link = this.#link;
     if (!link) return;
     this.dropWriteThrough(undefined);
-    while (link.targetInFlight > 0) await this.#reactor.sleep(1);
+    while (link.targetInFlight > 0) await this.#turns.sleep(1);
     this.#link = undefined;
     this.#resume(link);
   }
@@ -303,7 +302,7 @@ export class Volume {
     }
     for (const slot of pending) this.#sideDone(slot, SIDE.target);
     if (reason !== undefined) link.onFallback?.(reason);
-    this.#reactor.wake();
+    this.#turns.wake();
   }
 
   /** Milliseconds that the oldest write has waited for the target alone or for a lock; 0 when none does. */
@@ -336,7 +335,7 @@ export class Volume {
   async lock(range: Range): Promise<void> {
     this.#link?.lock(range);
     while (this.hasWriteIn(range)) {
-      const { promise, resolve } = this.#reactor.deferred<void>();
+      const { promise, resolve } = this.#turns.deferred<void>();
       this.#writeWaiters.push({ range, resolve: () => resolve() });
       await promise;
     }
@@ -402,7 +401,7 @@ export class Volume {
   /** Resolves when nothing is in flight at some moment. */
   drained(): Promise<void> {
     if (this.#inFlight === 0) return Promise.resolve();
-    const { promise, resolve } = this.#reactor.deferred<void>();
+    const { promise, resolve } = this.#turns.deferred<void>();
     this.#drainWaiters.push(() => resolve());
     return promise;
   }

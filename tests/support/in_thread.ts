@@ -3,14 +3,19 @@
  * The body may await only what the ring completes; the runtime's own timers and files do not run meanwhile.
  */
 import { BackendCalls, Operations } from "../../src/backend/mod.ts";
-import { systemClock } from "../../src/core/mod.ts";
-import { allocateMemory, Reactor, UringRing } from "../../src/sys/mod.ts";
+import { type MemorySource, systemClock, type Turns } from "../../src/core/mod.ts";
+import { DiskFiles } from "../../src/dataplane/disk_files.ts";
+import { mappedMemory, Reactor, UringRing } from "../../src/sys/mod.ts";
 import { Requests, slotBytes } from "../../src/volume/mod.ts";
 
 export const TEST_MAX_IO = 256 * 1024;
 
 export interface InThread {
   readonly reactor: Reactor;
+  /** The reactor, as rooms that know no kernel see it. */
+  readonly turns: Turns;
+  readonly memory: MemorySource;
+  readonly files: DiskFiles;
   readonly operations: Operations;
   readonly calls: BackendCalls;
   readonly requests: Requests;
@@ -23,9 +28,16 @@ export async function inThread<T>(body: (thread: InThread) => Promise<T>, slots 
   const operations = new Operations(1024);
   const thread: InThread = {
     reactor,
+    turns: reactor,
+    memory: mappedMemory,
+    files: new DiskFiles(reactor),
     operations,
     calls: new BackendCalls(operations, reactor),
-    requests: new Requests(allocateMemory(slots * slotBytes(TEST_MAX_IO)), slots, TEST_MAX_IO),
+    requests: new Requests(
+      mappedMemory.allocate(slots * slotBytes(TEST_MAX_IO)),
+      slots,
+      TEST_MAX_IO,
+    ),
     clock: systemClock,
   };
   const outcome = Promise.resolve().then(() => body(thread)).finally(() => reactor.stop());

@@ -66,7 +66,7 @@ const handlers: Handlers = {
       active: gate,
       operations,
       requests,
-      reactor,
+      turns: reactor,
       clock: systemClock,
     });
     server(name).addExport({ ...rest, volume });

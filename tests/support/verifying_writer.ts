@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { OPERATION, OPERATION_FLAG } from "../../src/backend/mod.ts";
-import { type Rng } from "../../src/core/mod.ts";
+import type { Rng } from "../../src/core/mod.ts";
 import type { Volume } from "../../src/volume/mod.ts";
 import type { InThread } from "./in_thread.ts";
 

@@ -1,11 +1,17 @@
 /** The mirror engine on real files and a real ring, under a writer that knows every acknowledged write. */
 import assert from "node:assert/strict";
 import { FileBackend } from "../../../src/backend/mod.ts";
-import type { MirrorRecord, Placement } from "../../../src/codec/mod.ts";
 import { seededRng } from "../../../src/core/mod.ts";
 import { digestExtents } from "../../../src/dataplane/digests.ts";
 import { cutOver, CutoverWindow, loadDigest, Mirror } from "../../../src/mirror/mod.ts";
-import { ChangeMap, ManifestFile, MirrorLink, Volume } from "../../../src/volume/mod.ts";
+import {
+  ChangeMap,
+  ManifestFile,
+  MirrorLink,
+  type MirrorRecord,
+  type Placement,
+  Volume,
+} from "../../../src/volume/mod.ts";
 import { type InThread, inThread } from "../../support/in_thread.ts";
 import { requires } from "../../support/requires.ts";
 import { type TempDir, tempDir } from "../../support/temp.ts";
@@ -38,7 +44,7 @@ async function rig(thread: InThread, temp: TempDir, sizeBytes: number): Promise<
   const { reactor, operations } = thread;
   const backend = new FileBackend({ path: temp.file("v0"), reactor, operations });
   const volume = new Volume({ name: "data", sizeBytes, active: backend, ...thread });
-  const manifest = await ManifestFile.create(temp.file("manifest"), {
+  const manifest = await ManifestFile.create(thread.files, temp.file("manifest"), {
     name: "data",
     size_bytes: sizeBytes,
     epoch: 1,
@@ -47,7 +53,7 @@ async function rig(thread: InThread, temp: TempDir, sizeBytes: number): Promise<
     prepare: null,
     backup: null,
     last_cutover: null,
-  }, reactor);
+  });
   return { thread, volume, manifest, temp };
 }
 
@@ -57,7 +63,7 @@ async function startMirror(
   id: string,
   spoil: (digests: string[]) => string[] = (digests) => digests,
 ) {
-  const { reactor, operations, calls, clock } = thread;
+  const { reactor, operations, calls, turns, memory, clock, files } = thread;
   const target = thinFile(temp.file(id), volume.sizeBytes + MIB);
   const record: MirrorRecord = {
     id,
@@ -67,7 +73,7 @@ async function startMirror(
     resync_interval_ms: 5,
     paused: false,
   };
-  const map = await ChangeMap.create(temp.file(`${id}.map`), volume.sizeBytes, reactor);
+  const map = await ChangeMap.create(files, temp.file(`${id}.map`), volume.sizeBytes);
   const backend = new FileBackend({ path: temp.file(id), reactor, operations });
   const link = new MirrorLink(backend, map);
   volume.attachLink(link);
@@ -85,7 +91,8 @@ async function startMirror(
     volume,
     link,
     calls,
-    reactor,
+    turns,
+    memory,
     clock,
     control,
     digest,
@@ -102,7 +109,7 @@ Deno.test({
   async fn() {
     using temp = tempDir();
     await inThread(async (thread) => {
-      const { reactor, clock } = thread;
+      const { turns, clock } = thread;
       const one = await rig(thread, temp, 4 * MIB);
       const writer = new VerifyingWriter(thread, one.volume, seededRng(42));
       writer.start(16);
@@ -113,7 +120,7 @@ Deno.test({
           ...one,
           mirror,
           control,
-          reactor,
+          turns,
           clock,
           window: new CutoverWindow(one.volume.counters, 0),
           onRetry: assert.fail,

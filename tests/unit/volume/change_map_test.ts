@@ -1,21 +1,16 @@
 import assert from "node:assert/strict";
 import { ChangeMap, CHUNK_BYTES } from "../../../src/volume/mod.ts";
-import { inThread } from "../../support/in_thread.ts";
-import { requires } from "../../support/requires.ts";
-import { tempDir } from "../../support/temp.ts";
+import { MemoryFiles } from "../../support/memory_files.ts";
 
-const needs = requires({ io_uring: true });
+const PATH = "m.map";
 const SIZE = 100 * CHUNK_BYTES + 5;
 
-async function withMap(body: (map: ChangeMap, path: string) => void): Promise<void> {
-  using temp = tempDir();
-  const path = temp.file("m.map");
-  const map = await inThread(({ reactor }) => ChangeMap.create(path, SIZE, reactor));
-  try {
-    body(map, path);
-  } finally {
-    map.close();
-  }
+async function withMap(body: (map: ChangeMap, files: MemoryFiles) => unknown): Promise<void> {
+  const files = new MemoryFiles();
+  const map = await ChangeMap.create(files, PATH, SIZE);
+  await body(map, files);
+  map.close();
+  assert.equal(files.mapped, 0);
 }
 
 function dirtyChunks(map: ChangeMap): number[] {
@@ -26,7 +21,6 @@ function dirtyChunks(map: ChangeMap): number[] {
 
 Deno.test({
   name: "ChangeMap marks every chunk that a write touches, once",
-  ...needs,
   fn: () =>
     withMap((map) => {
       assert.equal(map.chunks, 101);
@@ -40,13 +34,12 @@ Deno.test({
 
 Deno.test({
   name: "ChangeMap beginCopy leaves the chunk unstable, so a reopened map has it dirty again",
-  ...needs,
   fn: () =>
-    withMap((map, path) => {
+    withMap((map, files) => {
       map.markDirty(3 * CHUNK_BYTES, CHUNK_BYTES);
       map.beginCopy(3 * CHUNK_BYTES, CHUNK_BYTES);
       assert.deepEqual(dirtyChunks(map), []);
-      const reopened = ChangeMap.open(path);
+      const reopened = ChangeMap.open(files, PATH);
       assert.deepEqual(dirtyChunks(reopened), [3]);
       reopened.close();
     }),
@@ -54,14 +47,13 @@ Deno.test({
 
 Deno.test({
   name: "ChangeMap forgets what was flushed, and only that",
-  ...needs,
   fn: () =>
-    withMap((map, path) => {
+    withMap((map, files) => {
       map.markUnstable(0, 1);
       map.beginFlush();
       map.markUnstable(CHUNK_BYTES, 1);
       map.flushed(true);
-      const reopened = ChangeMap.open(path);
+      const reopened = ChangeMap.open(files, PATH);
       assert.deepEqual(dirtyChunks(reopened), [1]);
       reopened.close();
     }),
@@ -69,7 +61,6 @@ Deno.test({
 
 Deno.test({
   name: "ChangeMap keeps what a failed flush left open",
-  ...needs,
   fn: () =>
     withMap((map) => {
       map.markUnstable(0, 1);
@@ -84,12 +75,24 @@ Deno.test({
 
 Deno.test({
   name: "ChangeMap open refuses a damaged header and names the next step",
-  ...needs,
   fn: () =>
-    withMap((_map, path) => {
-      const file = Deno.openSync(path, { write: true });
-      file.writeSync(new Uint8Array([0xff]));
-      file.close();
-      assert.throws(() => ChangeMap.open(path), { code: "state/change-map" });
+    withMap(async (_map, files) => {
+      const bytes = files.read(PATH) ?? assert.fail("no map");
+      bytes[0] = 0xff;
+      await files.replace(PATH, bytes);
+      assert.throws(() => ChangeMap.open(files, PATH), { code: "state/change-map" });
+    }),
+});
+
+Deno.test({
+  name: "ChangeMap open refuses a map that is cut short at any length",
+  fn: () =>
+    withMap(async (map, files) => {
+      map.markDirty(0, SIZE);
+      const whole = files.read(PATH) ?? assert.fail("no map");
+      for (const length of [1, 19, 20, 4095, 4096, whole.length - 1]) {
+        await files.replace(PATH, whole.subarray(0, length));
+        assert.throws(() => ChangeMap.open(files, PATH), { code: "state/change-map" });
+      }
     }),
 });

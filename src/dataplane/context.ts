@@ -1,0 +1,25 @@
+/** What the data-plane thread has once for all its volumes, as an open volume sees it. */
+import type { BackendCalls, Operations } from "../backend/mod.ts";
+import type { Clock, MemorySource } from "../core/mod.ts";
+import type { Digest } from "../mirror/mod.ts";
+import type { Reactor } from "../sys/mod.ts";
+import type { Requests } from "../volume/mod.ts";
+import type { DiskFiles } from "./disk_files.ts";
+import type { DataPlaneEvent } from "./messages.ts";
+import type { Ask } from "./questioner.ts";
+
+export interface DataPlaneContext {
+  readonly reactor: Reactor;
+  readonly operations: Operations;
+  readonly requests: Requests;
+  readonly calls: BackendCalls;
+  readonly clock: Clock;
+  readonly memory: MemorySource;
+  readonly files: DiskFiles;
+  readonly digest: Digest;
+  /** Asks the main thread about a store that only it can reach. */
+  readonly ask: Ask;
+  emit(event: Omit<DataPlaneEvent, "at_ms">): void;
+  /** Lets a task run on its own; its failure becomes an event. */
+  supervise(name: string, task: Promise<unknown>): void;
+}

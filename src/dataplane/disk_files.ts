@@ -1,0 +1,42 @@
+/** A volume's own files on a real disk: durable writes go over the ring, small reads and mappings are direct. */
+import { PsmaError } from "../core/mod.ts";
+import { closeFile, fileSize, mapFile, openFile, type Reactor, unmapMemory } from "../sys/mod.ts";
+import type { MappedFile, VolumeFiles } from "../volume/mod.ts";
+
+export class DiskFiles implements VolumeFiles {
+  constructor(readonly reactor: Reactor) {}
+
+  read(path: string): Uint8Array | undefined {
+    try {
+      return Deno.readFileSync(path);
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return undefined;
+      throw error;
+    }
+  }
+
+  replace(path: string, bytes: Uint8Array): Promise<void> {
+    return this.reactor.replaceFile(path, bytes);
+  }
+
+  map(path: string): MappedFile {
+    const fd = openFile(path);
+    try {
+      const length = fileSize(fd);
+      if (length === 0) throw new PsmaError("state/empty", `Cannot map ${path}: it is empty`);
+      const memory = mapFile(fd, length);
+      return { ...memory, close: () => unmapMemory(memory) };
+    } finally {
+      closeFile(fd);
+    }
+  }
+
+  /** What is not there is no error. */
+  remove(path: string): void {
+    try {
+      Deno.removeSync(path);
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+  }
+}

@@ -1,0 +1,181 @@
+/**
+ * A volume's mirror as commands see it: started, paused, cancelled, converged, and gone on with after a
+ * restart from its change map, which is exact after a kill. At most one at a time.
+ */
+import { PsmaError } from "../core/mod.ts";
+import { Mirror } from "../mirror/mod.ts";
+import { MirrorLink, type MirrorRecord } from "../volume/mod.ts";
+import type { LatencyBaseline } from "./latency_baseline.ts";
+import type { MirrorStatus, StartMirror } from "./messages.ts";
+import { targetControl } from "./target_control.ts";
+import { openBackend, type VolumeParts } from "./volume_opening.ts";
+
+export class MirrorControl {
+  #mirror: Mirror | undefined;
+
+  constructor(readonly parts: VolumeParts, readonly baseline: LatencyBaseline) {}
+
+  /** @throws {PsmaError} state/no-mirror */
+  get mirror(): Mirror {
+    if (!this.#mirror) throw this.#noMirror();
+    return this.#mirror;
+  }
+
+  get exists(): boolean {
+    return this.#mirror !== undefined;
+  }
+
+  /** Goes on with the mirror that the manifest names, if it names one. */
+  async recover(): Promise<void> {
+    const { context, directory, manifest, volume } = this.parts;
+    const record = manifest.current.mirror;
+    if (!record) return;
+    const map = directory.openMap(record.id);
+    const { backend, size_bytes } = record.target;
+    volume.attachLink(new MirrorLink(await openBackend(backend, context, size_bytes), map));
+    this.#run(record, true);
+  }
+
+  /** @throws {PsmaError} state/mirror, usage/size, store/unreachable, sys/...; nothing is left then. */
+  async start(start: StartMirror): Promise<void> {
+    const { context, directory, emit, manifest, volume } = this.parts;
+    if (this.#mirror) {
+      if (this.#mirror.record.id === start.id) return;
+      throw new PsmaError("state/mirror", `Cannot mirror ${volume.name}: it is mirrored`);
+    }
+    const { volume: _, ...rest } = start;
+    const record: MirrorRecord = { ...rest, paused: false };
+    if (start.target.size_bytes < volume.sizeBytes) {
+      throw new PsmaError("usage/size", "Cannot mirror: the target is smaller than the volume");
+    }
+    const target = await openBackend(start.target.backend, context);
+    const map = await directory.createMap(start.id, volume.sizeBytes);
+    // Changes are tracked from here on; only then is it looked up what else there is to copy.
+    volume.attachLink(new MirrorLink(target, map));
+    try {
+      const extents = await volume.active.dataExtents(0, volume.sizeBytes);
+      for (const { at, length } of extents) map.markDirty(at, length);
+      await manifest.commit((now) => ({ ...now, mirror: record }));
+    } catch (error) {
+      await volume.detachLink();
+      map.close();
+      await target.close();
+      throw error;
+    }
+    this.#run(record, false);
+    emit("mirror.started", "info", `Mirroring to ${target.description}`, {
+      dirty_bytes: map.dirtyBytes,
+      target_size_bytes: start.target.size_bytes,
+    });
+  }
+
+  async pause(paused: boolean): Promise<void> {
+    const { emit, manifest } = this.parts;
+    const mirror = this.mirror;
+    await manifest.commit((now) => ({
+      ...now,
+      mirror: now.mirror ? { ...now.mirror, paused } : null,
+    }));
+    if (paused) mirror.pause();
+    else mirror.resume();
+    emit(paused ? "mirror.paused" : "mirror.resumed", "info", "As asked for");
+  }
+
+  async cancel(): Promise<void> {
+    const { directory, emit, manifest, volume } = this.parts;
+    const { id } = this.mirror.record;
+    await manifest.commit((now) => ({ ...now, mirror: null, prepare: null }));
+    const target = volume.link?.target;
+    await this.drop();
+    await target?.close();
+    directory.removeMap(id);
+    emit("mirror.cancelled", "info", "The mirror is forgotten");
+  }
+
+  async converge(timeoutMs: number): Promise<void> {
+    const mirror = this.mirror;
+    this.baseline.takeBefore(mirror);
+    await mirror.converge(timeoutMs);
+  }
+
+  /** The mirror's target is the active backend now: this mirror has ended. */
+  letGo(): void {
+    this.#mirror = undefined;
+  }
+
+  /** Ends the mirror in this process; the manifest still names it. Does nothing when there is none. */
+  async drop(): Promise<void> {
+    if (!this.#mirror) return;
+    const link = this.parts.volume.link;
+    await this.#mirror.end();
+    this.#mirror = undefined;
+    await this.parts.volume.detachLink();
+    link?.map.close();
+  }
+
+  updateCounters(): void {
+    const { link, counters } = this.parts.volume;
+    if (!link) return;
+    counters.setMirror({
+      dirty: link.map.dirtyBytes,
+      copied: this.#mirror?.copier.copiedBytes ?? 0,
+      changed: link.changedBytes,
+    });
+  }
+
+  status(): MirrorStatus | null {
+    const mirror = this.#mirror;
+    if (!mirror || mirror.state === "switched") return null;
+    const now = mirror.progress();
+    return {
+      id: mirror.record.id,
+      state: mirror.state,
+      ...(now.reason === undefined ? {} : { reason: now.reason }),
+      target: mirror.record.target,
+      total_bytes: now.copiedBytes + now.dirtyBytes,
+      copied_bytes: now.copiedBytes,
+      changed_bytes: now.changedBytes,
+      dirty_bytes: now.dirtyBytes,
+      rate_bytes_per_s: now.rateBytesPerSecond,
+      lag_ms: now.lagMs,
+      eta_s: now.etaSeconds,
+      rounds: now.rounds,
+      write_through: now.writeThrough,
+      digests: now.digests,
+    };
+  }
+
+  /** @throws {PsmaError} state/no-mirror */
+  statusNow(): MirrorStatus {
+    const status = this.status();
+    if (!status) throw this.#noMirror();
+    return status;
+  }
+
+  #noMirror(): PsmaError {
+    const { name } = this.parts.volume;
+    return new PsmaError("state/no-mirror", `Cannot do that: ${name} has no mirror`, {
+      hint: `Start one: psma mirror start ${name}`,
+    });
+  }
+
+  #run(record: MirrorRecord, resumed: boolean) {
+    const { context: { calls, reactor, clock, memory, digest }, emit, volume } = this.parts;
+    const link = volume.link;
+    if (!link) return;
+    this.#mirror = new Mirror({
+      record,
+      volume,
+      link,
+      calls,
+      turns: reactor,
+      memory,
+      clock,
+      control: targetControl(this.parts, record.target),
+      digest,
+      emit,
+      resumed,
+    });
+    this.#mirror.start();
+  }
+}

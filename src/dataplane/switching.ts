@@ -1,0 +1,91 @@
+/**
+ * A volume's move to its mirror's target, as one command: converge, cut over, and afterwards, on its own,
+ * measure what the application noticed and give up what the mirror and the former source held.
+ */
+import type { Backend } from "../backend/mod.ts";
+import { cutOver, CutoverWindow, type Mirror } from "../mirror/mod.ts";
+import type { CutoverReport, MirrorLink } from "../volume/mod.ts";
+import type { LatencyBaseline } from "./latency_baseline.ts";
+import type { MirrorControl } from "./mirror_control.ts";
+import { targetControl } from "./target_control.ts";
+import type { VolumeParts } from "./volume_opening.ts";
+
+const WINDOW_AFTER_COMMIT_MS = 1000;
+
+/** What stands after a commit, until the window has run out. */
+interface Committed {
+  readonly mirror: Mirror;
+  readonly link: MirrorLink | undefined;
+  readonly former: Backend;
+  readonly report: CutoverReport;
+  readonly window: CutoverWindow;
+}
+
+export class Switching {
+  #backup: Backend | undefined;
+
+  constructor(
+    readonly parts: VolumeParts,
+    readonly mirrors: MirrorControl,
+    readonly baseline: LatencyBaseline,
+  ) {}
+
+  /** @throws {PsmaError} state/no-mirror, timeout/converge, state/not-ready, state/mirror, store/... */
+  async switchOver(timeoutMs: number): Promise<CutoverReport> {
+    const { context, emit, manifest, volume } = this.parts;
+    const mirror = this.mirrors.mirror;
+    this.baseline.takeBefore(mirror);
+    const window = new CutoverWindow(volume.counters, this.baseline.p99);
+    volume.takeHeldMax();
+    await mirror.converge(timeoutMs);
+    const link = volume.link;
+    const { former, report } = await cutOver({
+      volume,
+      mirror,
+      manifest,
+      control: targetControl(this.parts, mirror.record.target),
+      turns: context.reactor,
+      clock: context.clock,
+      window,
+      onRetry: (reason) => emit("cutover.retry", "error", `The commit is tried again: ${reason}`),
+    });
+    this.mirrors.letGo();
+    if (link) link.target.onLost = undefined;
+    this.#backup = former;
+    this.#tellCommitted(report);
+    context.supervise("cutover", this.#finish({ mirror, link, former, report, window }));
+    return report;
+  }
+
+  async close(): Promise<void> {
+    await this.#backup?.close();
+  }
+
+  #tellCommitted({ epoch, size_before_bytes, size_after_bytes }: CutoverReport) {
+    const { emit, volume } = this.parts;
+    emit("cutover.committed", "info", `${volume.name} moved to ${volume.active.description}`, {
+      epoch,
+      size_before_bytes,
+      size_after_bytes,
+    });
+  }
+
+  async #finish({ mirror, link, former, report, window }: Committed) {
+    const { context, directory, emit, manifest } = this.parts;
+    await mirror.end();
+    await context.reactor.sleep(WINDOW_AFTER_COMMIT_MS);
+    const latency_us = window.latency(), io_errors = window.ioErrors;
+    const last_cutover: CutoverReport = { ...report, io_errors, latency_us };
+    await manifest.commit((now) => ({ ...now, last_cutover }));
+    link?.map.close();
+    directory.removeMap(mirror.record.id);
+    if (this.#backup === former) this.#backup = undefined;
+    await former.close();
+    emit("cutover.measured", "info", "The cutover's latencies are measured", {
+      window_p99_us: latency_us.window_p99,
+      window_max_us: latency_us.window_max,
+      baseline_p99_us: latency_us.baseline_p99,
+      io_errors,
+    });
+  }
+}

@@ -1,0 +1,22 @@
+/** What only a target's store can do, done here or asked of the main thread. */
+import type { TargetControl } from "../mirror/mod.ts";
+import type { Placement } from "../volume/mod.ts";
+import { digestExtents } from "./digests.ts";
+import type { VolumeParts } from "./volume_opening.ts";
+
+/** A file target lives in this very process, so it is read back here; others are asked. */
+export function targetControl({ context, volume }: VolumeParts, target: Placement): TargetControl {
+  const { ask, calls, digest } = context;
+  return {
+    digests: async (extents) => {
+      const backend = volume.link?.target;
+      if (target.backend.type === "file" && backend) {
+        return (await digestExtents(backend, extents, calls, digest)).digests;
+      }
+      return await ask("digests", { target, extents: [...extents] });
+    },
+    promote: async (epoch) => {
+      await ask("promote", { target, epoch });
+    },
+  };
+}

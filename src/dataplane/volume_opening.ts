@@ -1,0 +1,102 @@
+/**
+ * Opening a volume: its manifest says where its bytes are, the backend there is opened and must be long
+ * enough. A volume without a manifest begins where its first placement says.
+ */
+import { PsmaError } from "../core/mod.ts";
+import { type Backend, FileBackend, openNbdBackend } from "../backend/mod.ts";
+import type { MirrorEventSink } from "../mirror/mod.ts";
+import { type BackendSpec, type ManifestFile, Volume } from "../volume/mod.ts";
+import type { DataPlaneContext } from "./context.ts";
+import type { OpenVolume } from "./messages.ts";
+import { VolumeDirectory } from "./volume_directory.ts";
+
+/** What an open volume's controls share. */
+export interface VolumeParts {
+  readonly context: DataPlaneContext;
+  readonly directory: VolumeDirectory;
+  readonly volume: Volume;
+  readonly manifest: ManifestFile;
+  /** Tells what happened to this volume. */
+  readonly emit: MirrorEventSink;
+}
+
+/** @throws {PsmaError} not-found/manifest, state/manifest, state/short, store/unreachable, sys/... */
+export async function openParts(open: OpenVolume, context: DataPlaneContext): Promise<VolumeParts> {
+  const directory = new VolumeDirectory(open.directory, context.files);
+  const manifest = directory.loadManifest() ?? await firstManifest(open, directory);
+  const { name, size_bytes, active } = manifest.current;
+  const backend = await openActive(name, active.backend, size_bytes, context);
+  const { operations, requests, reactor, clock } = context;
+  const volume = new Volume({
+    name,
+    sizeBytes: size_bytes,
+    active: backend,
+    operations,
+    requests,
+    turns: reactor,
+    clock,
+  });
+  const emit: MirrorEventSink = (type, severity, message, data = {}) =>
+    context.emit({ type, severity, volume: name, message, data });
+  return { context, directory, volume, manifest, emit };
+}
+
+async function firstManifest(open: OpenVolume, directory: VolumeDirectory): Promise<ManifestFile> {
+  if (!open.initial) {
+    throw new PsmaError(
+      "not-found/manifest",
+      `Cannot open volume ${open.name}: it was never made`,
+      { hint: `Make it: psma volume create ${open.name} --size SIZE` },
+    );
+  }
+  return await directory.createManifest({
+    name: open.name,
+    size_bytes: open.initial.size_bytes,
+    epoch: 1,
+    active: open.initial,
+    mirror: null,
+    prepare: null,
+    backup: null,
+    last_cutover: null,
+  });
+}
+
+async function openActive(
+  name: string,
+  spec: BackendSpec,
+  sizeBytes: number,
+  context: DataPlaneContext,
+): Promise<Backend> {
+  const backend = await openBackend(spec, context);
+  if (backend.sizeBytes < sizeBytes) {
+    await backend.close();
+    throw new PsmaError(
+      "state/short",
+      `Cannot open volume ${name}: ${backend.description} has ${backend.sizeBytes} bytes, ` +
+        `${sizeBytes} are needed`,
+      { hint: "Something outside PSMA has shortened it; restore it before going on." },
+    );
+  }
+  backend.setLossPolicy("hold");
+  return backend;
+}
+
+/**
+ * @param expectedSizeBytes given for a backend that may be away now: it is then waited for, not refused.
+ * @throws {PsmaError} store/unreachable, sys/...
+ */
+export async function openBackend(
+  spec: BackendSpec,
+  { reactor, operations }: DataPlaneContext,
+  expectedSizeBytes?: number,
+): Promise<Backend> {
+  if (spec.type === "file") {
+    return new FileBackend({ path: spec.path, reactor, operations, direct: spec.direct ?? false });
+  }
+  return await openNbdBackend({
+    uri: spec.uri,
+    reactor,
+    operations,
+    ...(expectedSizeBytes === undefined ? {} : { expectedSizeBytes }),
+  });
+}

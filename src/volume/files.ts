@@ -1,0 +1,23 @@
+/**
+ * What a volume needs of a file system for its own files, manifest and change map. Whoever composes the
+ * data plane brings it: real files, or a simulated disk that can lose power.
+ */
+import type { Memory } from "../core/mod.ts";
+
+/** A file's bytes as memory: a store there is in the file at once, and outlives this process. */
+export interface MappedFile extends Memory {
+  /** The bytes must not be touched afterwards. */
+  close(): void;
+}
+
+export interface VolumeFiles {
+  /** @returns the file's bytes; undefined when there is no such file. @throws {PsmaError} sys/... */
+  read(path: string): Uint8Array | undefined;
+  /**
+   * Replaces a file durably: a crash leaves the old bytes or the new ones, never a mixture.
+   * @throws {PsmaError} sys/... when a step fails; the disk may then have either.
+   */
+  replace(path: string, bytes: Uint8Array): Promise<void>;
+  /** Maps a whole file that exists. @throws {PsmaError} sys/..., state/empty */
+  map(path: string): MappedFile;
+}

@@ -1,0 +1,31 @@
+/**
+ * A volume's own files in memory, for rules that need no disk: mappings of one file share its bytes, as the
+ * page cache lets them. Not promised: what a power loss would take.
+ */
+import type { MappedFile, VolumeFiles } from "../../src/volume/mod.ts";
+
+export class MemoryFiles implements VolumeFiles {
+  readonly #files = new Map<string, Uint8Array<ArrayBuffer>>();
+  #mapped = 0;
+
+  /** Mappings that nobody has closed. */
+  get mapped(): number {
+    return this.#mapped;
+  }
+
+  read(path: string): Uint8Array | undefined {
+    return this.#files.get(path)?.slice();
+  }
+
+  replace(path: string, bytes: Uint8Array): Promise<void> {
+    this.#files.set(path, new Uint8Array(bytes));
+    return Promise.resolve();
+  }
+
+  map(path: string): MappedFile {
+    const bytes = this.#files.get(path);
+    if (!bytes) throw new Error(`there is no file ${path}`);
+    this.#mapped++;
+    return { address: 0, bytes, close: () => void this.#mapped-- };
+  }
+}
