@@ -19,6 +19,7 @@ export interface ApiOptions extends RouteContext {
 
 export type Api = (request: Request) => Response | Promise<Response>;
 
+/** All routes behind their guards. Faults leave as problem+json; the answer never rejects. */
 export function createApi(options: ApiOptions): Api {
   const app = newRouter();
   app.onError((error) =>

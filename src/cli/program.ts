@@ -3,7 +3,7 @@ import { Command, CommanderError } from "@commander-js/extra-typings";
 import { PsmaError, toPsmaError } from "../core/mod.ts";
 import type { CliParts } from "./parts.ts";
 import { fileWriter, type Writer } from "./terminal.ts";
-import { type CommonOptions, INTERRUPTED, Session } from "./verb.ts";
+import { INTERRUPTED, Session, type Start } from "./verb.ts";
 import { configVerbs } from "./verbs/configuration.ts";
 import { demoApplicationVerb, demoVerb } from "./verbs/demo.ts";
 import { doctorVerb } from "./verbs/doctor.ts";
@@ -17,12 +17,6 @@ import { volumeVerbs } from "./verbs/volume.ts";
 
 /** As a shell reports a process that SIGINT ended. */
 const EXIT_INTERRUPTED = 130;
-
-/** Runs a verb's work in a session. */
-export type Start = (
-  options: CommonOptions,
-  work: (session: Session) => Promise<void>,
-) => Promise<void>;
 
 export interface CliStreams {
   readonly stdout: Writer;

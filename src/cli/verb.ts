@@ -41,6 +41,12 @@ export function group(name: string, about: string, verbs: readonly Command[]): C
   return holder as never;
 }
 
+/** Runs a verb's work in a session. */
+export type Start = (
+  options: CommonOptions,
+  work: (session: Session) => Promise<void>,
+) => Promise<void>;
+
 /** One run of a verb: where it writes, and whom it asks. */
 export class Session {
   readonly clock: Clock;

@@ -15,7 +15,6 @@ export interface ChildOptions {
 }
 
 const END_WITHIN_MS = 20_000;
-const LOG_LINES = 3;
 
 export class Child implements AsyncDisposable {
   readonly name: string;
@@ -74,11 +73,13 @@ export class Child implements AsyncDisposable {
   async failure(): Promise<PsmaError> {
     const { code, signal } = await this.#process.status;
     await this.#logged;
-    const last = Deno.readTextFileSync(this.log_path).trim().split("\n").slice(-LOG_LINES);
+    const last = Deno.readTextFileSync(this.log_path).trim().split("\n").at(-1) ?? "";
     const end = signal === null ? `code ${code}` : signal;
     return new PsmaError(
       "internal/demo",
-      `Cannot go on: the ${this.name} ended (${end})${last[0] ? `: ${last.join(" | ")}` : ""}`,
+      `Cannot go on: the ${this.name} ended (${end})${
+        last === "" ? "" : `; its last words: ${last}`
+      }`,
       { hint: `Its log: ${this.log_path}` },
     );
   }

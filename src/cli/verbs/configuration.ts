@@ -1,8 +1,7 @@
 /** `psma config check` and `psma config show`. */
 import type { Command } from "@commander-js/extra-typings";
 import { PsmaError } from "../../core/mod.ts";
-import type { Start } from "../program.ts";
-import { group, type Session, verb } from "../verb.ts";
+import { group, type Session, type Start, verb } from "../verb.ts";
 
 export function configVerbs(start: Start): Command {
   const check = verb("check", "Find everything that is wrong with the configuration", [

@@ -4,9 +4,8 @@ import { PsmaError, systemRng } from "../../core/mod.ts";
 import { formatReport, reportOf } from "../demo/report.ts";
 import { Screen } from "../demo/screen.ts";
 import { Workspace } from "../demo/workspace.ts";
-import type { Start } from "../program.ts";
 import { painter } from "../terminal.ts";
-import { type Session, untilSignal, verb } from "../verb.ts";
+import { type Session, type Start, untilSignal, verb } from "../verb.ts";
 
 /** What a mounted file system needs, by the names of the host's findings. */
 const NEEDED_FOR_FUSE = ["fuse", "loop", "CAP_SYS_ADMIN", "mkfs.xfs"] as const;

@@ -2,8 +2,7 @@
 import type { Command } from "@commander-js/extra-typings";
 import { PsmaError } from "../../core/mod.ts";
 import type { Finding } from "../parts.ts";
-import type { Start } from "../program.ts";
-import { type Session, verb } from "../verb.ts";
+import { type Session, type Start, verb } from "../verb.ts";
 
 const DEFAULT_STATE_DIR = "/var/lib/psma";
 const SIGNS = { ok: "ok  ", warn: "warn", fail: "FAIL" } as const;

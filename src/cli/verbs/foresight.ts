@@ -3,9 +3,8 @@ import type { Command } from "@commander-js/extra-typings";
 import type { Forecast, Plan } from "../../api/client.ts";
 import { formatDuration, formatSize, PsmaError } from "../../core/mod.ts";
 import { bandChart } from "../plot.ts";
-import type { Start } from "../program.ts";
 import { formatPairs, formatTable } from "../table.ts";
-import { type Session, verb } from "../verb.ts";
+import { type Session, type Start, verb } from "../verb.ts";
 
 const ROWS_MAX = 24;
 const CHART_LINES = 14;

@@ -2,9 +2,8 @@
 import type { Command } from "@commander-js/extra-typings";
 import { parseSize } from "../../core/mod.ts";
 import { formatMirror, formatMirrorProgress } from "../mirror_text.ts";
-import type { Start } from "../program.ts";
 import { followOperation } from "../progress.ts";
-import { group, type Session, verb } from "../verb.ts";
+import { group, type Session, type Start, verb } from "../verb.ts";
 
 export function mirrorVerbs(start: Start): Command {
   const status = verb("status", "Show how the mirror stands", ["psma mirror status data --json"])

@@ -2,9 +2,8 @@
 import type { Command } from "@commander-js/extra-typings";
 import type { AgentClient, Operation } from "../../api/client.ts";
 import { PsmaError } from "../../core/mod.ts";
-import type { Start } from "../program.ts";
 import { followOperation } from "../progress.ts";
-import { verb } from "../verb.ts";
+import { type Start, verb } from "../verb.ts";
 import { sizeOf } from "./mirror.ts";
 
 export function scaleVerb(start: Start): Command {

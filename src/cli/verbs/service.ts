@@ -2,8 +2,7 @@
 import { type Command, Option } from "@commander-js/extra-typings";
 import { parseSize, PsmaError } from "../../core/mod.ts";
 import type { Service } from "../parts.ts";
-import type { Start } from "../program.ts";
-import { group, type Session, untilSignal, verb } from "../verb.ts";
+import { group, type Session, type Start, untilSignal, verb } from "../verb.ts";
 
 const LEVELS = ["debug", "info", "warn", "error"] as const;
 const STORE_PATH = "/var/lib/psma-store";

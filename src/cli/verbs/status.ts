@@ -3,9 +3,8 @@ import type { Command } from "@commander-js/extra-typings";
 import type { AgentStatus, VolumeView } from "../../api/client.ts";
 import { formatDuration, formatSize } from "../../core/mod.ts";
 import { formatMirrorLine } from "../mirror_text.ts";
-import type { Start } from "../program.ts";
 import { formatTable } from "../table.ts";
-import { type Session, untilSignal, verb } from "../verb.ts";
+import { type Session, type Start, untilSignal, verb } from "../verb.ts";
 
 const WATCH_MS = 1000;
 

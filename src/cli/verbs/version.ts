@@ -1,7 +1,6 @@
 /** `psma version`. */
 import type { Command } from "@commander-js/extra-typings";
-import type { Start } from "../program.ts";
-import { verb } from "../verb.ts";
+import { type Start, verb } from "../verb.ts";
 
 export function versionVerb(start: Start): Command {
   return verb("version", "Show the version", ["psma version", "psma version --json"])

@@ -2,9 +2,8 @@
 import type { Command } from "@commander-js/extra-typings";
 import type { VolumeView } from "../../api/client.ts";
 import { formatSize, parseSize, PsmaError } from "../../core/mod.ts";
-import type { Start } from "../program.ts";
 import { formatPairs } from "../table.ts";
-import { group, type Session, verb } from "../verb.ts";
+import { group, type Session, type Start, verb } from "../verb.ts";
 import { formatTimeToFull, formatVolumes } from "./status.ts";
 
 const FRONTENDS = ["auto", "ublk", "fuse", "nbd"] as const;

@@ -1,8 +1,8 @@
 /** The API's routes, without sockets: what reaches the agent, what comes back, and what is refused. */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { createApi } from "../../../src/api/mod.ts";
-import { silentClock } from "./clock.ts";
-import { eventNumber, recordingAgent, VOLUME } from "./recording_agent.ts";
+import { stillClock } from "../../support/still_clock.ts";
+import { eventNumber, recordingAgent, VOLUME } from "../../support/recording_agent.ts";
 
 const TOKEN = "correct-horse-battery-staple";
 
@@ -11,7 +11,7 @@ function newApi() {
   const closing = new AbortController();
   const api = createApi({
     agent,
-    clock: silentClock,
+    clock: stillClock,
     token: TOKEN,
     version: "0.0.0",
     closing: closing.signal,

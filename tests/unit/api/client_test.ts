@@ -5,7 +5,7 @@ import { ensureToken, serveApi } from "../../../src/api/mod.ts";
 import { silentLog, systemClock, systemRng } from "../../../src/core/mod.ts";
 import { freePort } from "../../support/process.ts";
 import { tempDir } from "../../support/temp.ts";
-import { eventNumber, recordingAgent, VOLUME } from "./recording_agent.ts";
+import { eventNumber, recordingAgent, VOLUME } from "../../support/recording_agent.ts";
 
 const TOKEN = "a-token";
 

@@ -5,7 +5,7 @@ import { type CliParts, runCli } from "../../../src/cli/mod.ts";
 import { PsmaError, silentLog, systemClock } from "../../../src/core/mod.ts";
 import { freePort } from "../../support/process.ts";
 import { tempDir } from "../../support/temp.ts";
-import { recordingAgent } from "../api/recording_agent.ts";
+import { recordingAgent } from "../../support/recording_agent.ts";
 
 interface Ran {
   readonly code: number;
@@ -26,6 +26,7 @@ function parts(more: Partial<CliParts> = {}): CliParts {
     startAgent: refused,
     startStore: refused,
     serveForecaster: refused,
+    serveHostTask: refused,
     openNbdDevice: refused,
     probeHost: () => Promise.resolve([{ name: "kernel", level: "ok", found: "Linux" }]),
     ...more,

@@ -1,7 +1,7 @@
 /** A clock that stands still: sleeping ends only with the signal. */
-import type { Clock } from "../../../src/core/mod.ts";
+import type { Clock } from "../../src/core/mod.ts";
 
-export const silentClock: Clock = {
+export const stillClock: Clock = {
   nowMs: () => Date.UTC(2030, 0, 1),
   monotonicMs: () => 0,
   sleep: (_ms, signal) =>

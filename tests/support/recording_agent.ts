@@ -1,6 +1,6 @@
 /** Stands where the agent stands, to see what the routes make of requests: it records, and decides nothing. */
-import type { Agent, AgentEvent, VolumeView } from "../../../src/agent/mod.ts";
-import { PsmaError } from "../../../src/core/mod.ts";
+import type { Agent, AgentEvent, VolumeView } from "../../src/agent/mod.ts";
+import { PsmaError } from "../../src/core/mod.ts";
 
 export const VOLUME: VolumeView = {
   name: "data",
