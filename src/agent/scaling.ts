@@ -295,8 +295,9 @@ async function cutOver(
         catalogue.update(volume, { grow_pending: false });
         throw error;
       });
-    // The store's word on what is allocated is asked for at the next evaluation.
-    if (unit.allocated_at_store === undefined) unit.allocated_at_store = null;
+    // Where the new backend cannot tell what is allocated, its store is asked at the next evaluation.
+    const { allocated_bytes } = await plane.command("volumeStatus", { name: volume });
+    unit.allocated_at_store = allocated_bytes === null ? null : undefined;
     const { measured } = catalogue.get(volume);
     const switch_ms = Math.round(clock.monotonicMs() - began_ms);
     catalogue.update(volume, { measured: { ...measured, switch_ms } });
