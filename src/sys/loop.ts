@@ -24,7 +24,7 @@ const O_DIRECT = Deno.build.arch === "aarch64" ? 0o200000 : 0o40000;
 const EBUSY = 16, ENXIO = 6;
 const CONFIGURE_TRIES = 32;
 const READABLE_WITHIN_MS = 2000;
-const CAPACITY_WITHIN_MS = 10_000, CAPACITY_EVERY_MS = 10;
+const CAPACITY_WITHIN_MS = 10_000, CAPACITY_EVERY_MS = 1;
 
 export interface AttachLoop {
   readonly path: string;
@@ -114,29 +114,32 @@ export async function detachLoop(device: string): Promise<boolean> {
 }
 
 /**
- * Makes a loop device as large as its file has become. The kernel may miss a new size that it learns while
- * writes are in flight, so the size is asked for, set and looked at again until it shows.
+ * Makes a loop device as large as its file has become. While writes are in flight the kernel may answer
+ * with a file's new size and yet keep the old one for itself (FUSE discards attributes that raced with a
+ * write): the device would show the new size, and reads of the new end would fail. So the size that the
+ * kernel itself goes by, which is where seeking to the end leads, is read until it is the new one.
  * @param path the file, whose size is read afresh. @returns bytes of the device.
- * @throws {PsmaError} timeout/loop when it does not show within ten seconds.
+ * @throws {PsmaError} timeout/loop when the size does not show within ten seconds.
  */
 export async function growLoop(device: string, path: string): Promise<number> {
   const deadlineMs = systemClock.monotonicMs() + CAPACITY_WITHIN_MS;
+  using file = await Deno.open(path);
   return await withDevice(device, O_RDONLY, async (fd) => {
     for (;;) {
-      const { size } = await Deno.stat(path);
-      await mustSucceed(`resize ${device}`, {
-        slow: () => slowLibc().ioctlValue(fd, LOOP_SET_CAPACITY, 0n),
-        here: () => libc().ioctlValue(fd, LOOP_SET_CAPACITY, 0n),
-      });
-      const bytes = await deviceBytesOf(device, fd);
-      // The device has whole sectors of 512 bytes.
-      if (bytes === size - size % 512) return bytes;
+      const { size } = await file.stat();
+      const known = await file.seek(0, Deno.SeekMode.End);
+      if (known === size) {
+        await mustSucceed(`resize ${device}`, {
+          slow: () => slowLibc().ioctlValue(fd, LOOP_SET_CAPACITY, 0n),
+          here: () => libc().ioctlValue(fd, LOOP_SET_CAPACITY, 0n),
+        });
+        // The device has whole sectors of 512 bytes.
+        if (await deviceBytesOf(device, fd) === size - size % 512) return size - size % 512;
+      }
       if (systemClock.monotonicMs() > deadlineMs) {
-        throw new PsmaError(
-          "timeout/loop",
-          `Cannot resize ${device}: it still has ${bytes} bytes, its file ${size}`,
-          { hint: `Try: losetup -c ${device}` },
-        );
+        throw new PsmaError("timeout/loop", `Cannot resize ${device}: its new size does not show`, {
+          hint: `Its file has ${size} bytes. Try again when less is being written.`,
+        });
       }
       await systemClock.sleep(CAPACITY_EVERY_MS);
     }
