@@ -125,7 +125,7 @@ export const INTERRUPTED = "state/interrupted";
 export function untilSignal(): { readonly signal: AbortSignal; [Symbol.dispose](): void } {
   const controller = new AbortController();
   const stop = () => controller.abort(new PsmaError(INTERRUPTED, "Interrupted"));
-  const names = ["SIGINT", "SIGTERM"] as const;
+  const names = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
   for (const name of names) Deno.addSignalListener(name, stop);
   return {
     signal: controller.signal,

@@ -73,6 +73,7 @@ function liveEvents(
   const signal = AbortSignal.any([ended.signal, closing]);
   const only = volume === undefined ? {} : { volume };
   let last = after;
+  let cancelled = false;
   return new ReadableStream<Uint8Array>({
     start(controller) {
       const write = (text: string) => {
@@ -84,7 +85,8 @@ function liveEvents(
         last = event.id;
         write(encodeEvent(event));
       };
-      signal.addEventListener("abort", () => controller.close(), { once: true });
+      // A stream that its reader cancelled is closed already, and closing it again would throw.
+      signal.addEventListener("abort", () => cancelled || controller.close(), { once: true });
       write(": events follow\n\n");
       agent.events({ after, limit: BACKLOG_LIMIT, ...only }).forEach(send);
       agent.subscribe(send, signal);
@@ -97,6 +99,7 @@ function liveEvents(
       }
     },
     cancel() {
+      cancelled = true;
       ended.abort();
     },
   }, { highWaterMark: WAITING_EVENTS_MAX });

@@ -210,6 +210,15 @@ Deno.test("live events resume after Last-Event-ID, repeat nothing, and end with 
   equal(agent.followers, 0);
 });
 
+Deno.test("a reader that leaves is forgotten, and its leaving harms nobody", async () => {
+  const { agent, ask } = newApi();
+  const answer = await ask("GET", "/v1/events", { headers: { accept: "text/event-stream" } });
+  equal(agent.followers, 1);
+  await answer.body?.cancel();
+  equal(agent.followers, 0);
+  agent.emit(eventNumber(4));
+});
+
 Deno.test("a reader that never reads is cut off, not remembered for", async () => {
   const { agent, ask } = newApi();
   const answer = await ask("GET", "/v1/events", { headers: { accept: "text/event-stream" } });
