@@ -69,7 +69,7 @@ export function readConfigFile(path: string): string {
     throw new PsmaError(
       missing ? "config/missing-file" : "config/unreadable",
       `Cannot read configuration ${path}: ${missing ? "there is no such file" : String(cause)}`,
-      { cause, hint: "Write one with: psma config init" },
+      { cause, hint: "Name it with --config; docs/examples/psma.yaml shows every key." },
     );
   }
 }
