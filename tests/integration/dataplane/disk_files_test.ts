@@ -1,0 +1,65 @@
+/** A volume's own files on a real disk: durable replacement, shared mappings, and what is not there. */
+import assert from "node:assert/strict";
+import type { DiskFiles } from "../../../src/dataplane/disk_files.ts";
+import { ChangeMap, CHUNK_BYTES } from "../../../src/volume/mod.ts";
+import { inThread } from "../../support/in_thread.ts";
+import { requires } from "../../support/requires.ts";
+import { type TempDir, tempDir } from "../../support/temp.ts";
+
+const needs = requires({ io_uring: true });
+
+async function withFiles(body: (files: DiskFiles, temp: TempDir) => unknown): Promise<void> {
+  using temp = tempDir();
+  await inThread(async ({ files }) => await body(files, temp));
+}
+
+Deno.test({
+  name: "DiskFiles reads what it replaced, longer or shorter, and leaves nothing beside it",
+  ...needs,
+  fn: () =>
+    withFiles(async (files, temp) => {
+      const path = temp.file("f");
+      for (const length of [10, 100_000, 1]) {
+        const bytes = new Uint8Array(length).fill(length & 0xff);
+        await files.replace(path, bytes);
+        assert.deepEqual(files.read(path), bytes);
+      }
+      assert.deepEqual([...Deno.readDirSync(temp.path)].map(({ name }) => name), ["f"]);
+    }),
+});
+
+Deno.test({
+  name: "DiskFiles tells an absent file from an empty one, and removes what may be absent",
+  ...needs,
+  fn: () =>
+    withFiles((files, temp) => {
+      const path = temp.file("f");
+      assert.equal(files.read(path), undefined);
+      assert.throws(() => files.map(path), { code: "sys/errno-2" });
+      Deno.writeFileSync(path, new Uint8Array(0));
+      assert.throws(() => files.map(path), { code: "state/empty" });
+      files.remove(path);
+      files.remove(path);
+      assert.equal(files.read(path), undefined);
+    }),
+});
+
+Deno.test({
+  name: "a change map in a mapped file is found again, exactly, without having been closed",
+  ...needs,
+  fn: () =>
+    withFiles(async (files, temp) => {
+      const path = temp.file("m.map");
+      const first = await ChangeMap.create(files, path, 100_000 * CHUNK_BYTES);
+      first.markDirty(77_777 * CHUNK_BYTES, 1);
+      first.markUnstable(99_999 * CHUNK_BYTES, 1);
+      const second = ChangeMap.open(files, path);
+      assert.deepEqual([second.dirtyChunks, second.nextDirty(0), second.nextDirty(77_778)], [
+        2,
+        77_777,
+        99_999,
+      ]);
+      second.close();
+      first.close();
+    }),
+});
