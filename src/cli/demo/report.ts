@@ -138,7 +138,7 @@ export function formatReport(report: DemoReport, observed: Observed, paint: Pain
     ],
     [
       report.frontend === "nbd" ? "device" : "file system",
-      `${formatSize(report.fs_size_after_bytes)}, never unmounted, ${
+      `${formatSize(report.fs_size_after_bytes)}, not taken off for it, ${
         good(cutover.io_errors === 0, `${cutover.io_errors} I/O errors`)
       }`,
     ],
