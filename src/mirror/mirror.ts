@@ -13,6 +13,7 @@ import { DigestChecks } from "./checks.ts";
 import { Copier } from "./copier.ts";
 import { type Digest, DIGEST_ALGORITHM } from "./digest.ts";
 import { Pacer } from "./pace.ts";
+import { RateMeter } from "./rate_meter.ts";
 import { type MirrorEvent, type MirrorState, next, step } from "./state.ts";
 
 const RETRY_FIRST_MS = 100, RETRY_MAX_MS = 5000;
@@ -81,14 +82,14 @@ export class Mirror {
   #change: { promise: Promise<void>; resolve: (value: void) => void };
   #rounds = 0;
   #completeSinceMs: number | null = null;
-  #rate = 0;
-  #rateMark = { ms: 0, bytes: 0 };
+  readonly #rate: RateMeter;
 
   constructor(options: MirrorOptions) {
     this.#options = options;
     const { volume, link, calls, turns, memory, digest, record, clock } = options;
     this.#state = options.record.paused ? "paused" : options.resumed ? "tracking" : "requested";
     this.#change = turns.deferred<void>();
+    this.#rate = new RateMeter(clock);
     this.#pacer = new Pacer(
       volume.counters,
       clock,
@@ -136,7 +137,7 @@ export class Mirror {
   progress(): MirrorProgress {
     const { link, clock } = this.#options;
     const writeThrough = link.writeThrough && link.map.dirtyChunks === 0;
-    const rate = this.#measureRate();
+    const rate = this.#rate.measure(this.copier.copiedBytes);
     return {
       state: this.#state,
       reason: this.#reason,
@@ -371,16 +372,6 @@ export class Mirror {
     });
     late.catch(() => {});
     return await Promise.race([work, late]);
-  }
-
-  #measureRate(): number {
-    const now = this.#options.clock.monotonicMs(), elapsed = now - this.#rateMark.ms;
-    if (elapsed >= 200) {
-      const bytes = this.copier.copiedBytes - this.#rateMark.bytes;
-      this.#rate = elapsed > 60_000 ? 0 : bytes / elapsed * 1000;
-      this.#rateMark = { ms: now, bytes: this.copier.copiedBytes };
-    }
-    return this.#rate;
   }
 
   #to(event: MirrorEvent, reason?: string) {

@@ -19,6 +19,7 @@ import { type Backend, OPERATION, type Operations } from "../backend/mod.ts";
 import { Counters } from "./counters.ts";
 import type { MirrorLink, Range } from "./link.ts";
 import type { Requests } from "./requests.ts";
+import { WritesInFlight } from "./writes_in_flight.ts";
 
 const EINVAL = 22, ENOSPC = 28, EPERM = 1, ESHUTDOWN = 108;
 const SIDE = { source: 1, target: 2 } as const;
@@ -31,11 +32,6 @@ export interface VolumeOptions {
   readonly requests: Requests;
   readonly turns: Turns;
   readonly clock: Clock;
-}
-
-interface WriteWaiter {
-  readonly range: Range;
-  readonly resolve: () => void;
 }
 
 export class Volume {
@@ -56,12 +52,8 @@ export class Volume {
   readonly #sourceOwner: number;
   readonly #targetOwner: number;
   readonly #readOwner: number;
-  /** Slots of writes and flushes in flight, dense; `#position` is where each slot stands in it. */
-  readonly #writing: Int32Array;
-  readonly #position: Int32Array;
-  #writingCount = 0;
+  readonly #writes: WritesInFlight;
   #inFlight = 0;
-  #writeWaiters: WriteWaiter[] = [];
   #drainWaiters: (() => void)[] = [];
 
   constructor(options: VolumeOptions) {
@@ -82,8 +74,7 @@ export class Volume {
     this.#readOwner = options.operations.registerOwner((slot, errno) =>
       this.#readDone(slot, errno)
     );
-    this.#writing = new Int32Array(options.requests.count);
-    this.#position = new Int32Array(options.requests.count).fill(-1);
+    this.#writes = new WritesInFlight(options.requests, options.turns);
     this.counters.set(COUNTER.sizeBytes, options.sizeBytes);
   }
 
@@ -172,8 +163,7 @@ export class Volume {
   #toBothSides(slot: number) {
     const requests = this.#requests, link = this.#link;
     const both = link !== undefined && link.writeThrough;
-    this.#position[slot] = this.#writingCount;
-    this.#writing[this.#writingCount++] = slot;
+    this.#writes.add(slot);
     requests.waitingFor[slot] = both ? SIDE.source | SIDE.target : SIDE.source;
     requests.pin(slot);
     if (both) {
@@ -243,13 +233,7 @@ export class Volume {
 
   #finish(slot: number) {
     const requests = this.#requests;
-    const position = this.#position[slot] as number;
-    if (position >= 0) {
-      const last = this.#writing[--this.#writingCount] as number;
-      this.#writing[position] = last;
-      this.#position[last] = position;
-      this.#position[slot] = -1;
-    }
+    this.#writes.remove(slot);
     const micros = (this.#clock.monotonicMs() - (requests.startedMs[slot] as number)) * 1000;
     this.counters.record(
       requests.code[slot] as number,
@@ -260,7 +244,7 @@ export class Volume {
     );
     this.#inFlight--;
     requests.complete(slot);
-    if (this.#writeWaiters.length > 0) this.#tellWriteWaiters();
+    this.#writes.tellWaiters();
     if (this.#inFlight === 0 && this.#drainWaiters.length > 0) this.#tellDrainWaiters();
   }
 
@@ -295,8 +279,8 @@ export class Volume {
     if (!link || !link.writeThrough || link.committing) return;
     link.writeThrough = false;
     const pending: number[] = [];
-    for (let i = 0; i < this.#writingCount; i++) {
-      const slot = this.#writing[i] as number;
+    for (let i = 0; i < this.#writes.count; i++) {
+      const slot = this.#writes.slotAt(i);
       link.map.markDirty(requests.at[slot] as number, requests.length[slot] as number);
       if (((requests.waitingFor[slot] as number) & SIDE.target) !== 0) pending.push(slot);
     }
@@ -312,8 +296,8 @@ export class Volume {
     for (const slot of this.#link?.waiting ?? []) {
       longest = Math.max(longest, now - (requests.startedMs[slot] as number));
     }
-    for (let i = 0; i < this.#writingCount; i++) {
-      const slot = this.#writing[i] as number;
+    for (let i = 0; i < this.#writes.count; i++) {
+      const slot = this.#writes.slotAt(i);
       if (requests.waitingFor[slot] !== SIDE.target) continue;
       longest = Math.max(longest, now - (requests.startedMs[slot] as number));
     }
@@ -322,23 +306,13 @@ export class Volume {
 
   /** True when a write in flight touches the range. */
   hasWriteIn(range: Range): boolean {
-    const requests = this.#requests;
-    for (let i = 0; i < this.#writingCount; i++) {
-      const slot = this.#writing[i] as number;
-      const at = requests.at[slot] as number, length = requests.length[slot] as number;
-      if (at < range.at + range.length && range.at < at + length) return true;
-    }
-    return false;
+    return this.#writes.touch(range);
   }
 
   /** New writes to the range wait until `unlock`. Resolves when those in flight there are complete. */
   async lock(range: Range): Promise<void> {
     this.#link?.lock(range);
-    while (this.hasWriteIn(range)) {
-      const { promise, resolve } = this.#turns.deferred<void>();
-      this.#writeWaiters.push({ range, resolve: () => resolve() });
-      await promise;
-    }
+    await this.#writes.leave(range);
   }
 
   unlock(range: Range): void {
@@ -352,8 +326,8 @@ export class Volume {
   markWritesUnstable(): void {
     const requests = this.#requests, link = this.#link;
     if (!link?.writeThrough) return;
-    for (let i = 0; i < this.#writingCount; i++) {
-      const slot = this.#writing[i] as number;
+    for (let i = 0; i < this.#writes.count; i++) {
+      const slot = this.#writes.slotAt(i);
       link.map.markUnstable(requests.at[slot] as number, requests.length[slot] as number);
     }
   }
@@ -419,12 +393,6 @@ export class Volume {
       this.#heldMicrosMax = Math.max(this.#heldMicrosMax, held);
       this.#write(slot);
     }
-  }
-
-  #tellWriteWaiters() {
-    const waiters = this.#writeWaiters;
-    this.#writeWaiters = waiters.filter((waiter) => this.hasWriteIn(waiter.range));
-    for (const waiter of waiters) if (!this.#writeWaiters.includes(waiter)) waiter.resolve();
   }
 
   #tellDrainWaiters() {
