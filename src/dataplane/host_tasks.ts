@@ -107,7 +107,7 @@ const HANDLERS: Handlers = {
 
   async detach({ volume, device, mount, force }) {
     const forced: string[] = [];
-    if (mount !== null && await unmount(volume, mount, force)) forced.push(mount);
+    if (mount !== null && unmount(volume, mount, force)) forced.push(mount);
     if (!await letGo(device)) {
       if (!force) throw busyError(volume, device);
       forced.push(device);
@@ -143,15 +143,15 @@ async function letGo(device: string): Promise<boolean> {
 }
 
 /** @returns whether it was taken out of the tree under its users, with all data synced. */
-async function unmount(volume: string, mount: string, force: boolean): Promise<boolean> {
+function unmount(volume: string, mount: string, force: boolean): boolean {
   try {
-    await unmountFilesystem(mount);
+    unmountFilesystem(mount);
     return false;
   } catch (error) {
     if (toPsmaError(error).code !== EBUSY) throw error;
     if (!force) throw busyError(volume, mount);
-    await syncFilesystem(mount);
-    await unmountFilesystem(mount, { lazy: true });
+    syncFilesystem(mount);
+    unmountFilesystem(mount, { lazy: true });
     return true;
   }
 }

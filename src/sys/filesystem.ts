@@ -1,10 +1,11 @@
 /**
- * File systems by system call, for the main thread: how full they are, growing them online, making one on a
+ * File systems by system call: how full they are, growing them online, making one on a
  * blank device. Only making one needs a tool of the distribution.
  * Sources: fs/ext4/ext4.h and fs/xfs/libxfs/xfs_fs.h of Linux 6.12, include/uapi/linux/btrfs.h, statfs(2).
  */
 import { PsmaError } from "../core/mod.ts";
-import { type Attempt, attempt, mustSucceed } from "./attempt.ts";
+import { attempt, mustSucceed } from "./attempt.ts";
+import { openDescriptor } from "./descriptor.ts";
 import { detectFilesystem } from "./detect.ts";
 import { cString, libc, slowLibc, sysError } from "./libc.ts";
 import { type MountEntry, mountsAt } from "./mountinfo.ts";
@@ -14,7 +15,6 @@ const XFS_IOC_FSGEOMETRY = 0x8100587en, XFS_IOC_FSGROWFSDATA = 0x4010586en;
 const BTRFS_IOC_RESIZE = 0x50009403n;
 const STATFS_BYTES = 120, XFS_GEOMETRY_BYTES = 256, BTRFS_ARGS_BYTES = 4096;
 const O_RDONLY = 0, O_DIRECTORY = Deno.build.arch === "aarch64" ? 0o40000 : 0o200000;
-const O_CLOEXEC = 0o2000000;
 const EPERM = 1, EOPNOTSUPP = 95;
 
 export interface FilesystemUse {
@@ -29,7 +29,9 @@ export interface FilesystemUse {
 /** How full the file system at `path` is. @throws {PsmaError} sys/errno-N. */
 export async function statFilesystem(path: string): Promise<FilesystemUse> {
   const answer = new Uint8Array(STATFS_BYTES);
-  await mustSucceed(`measure the file system at ${path}`, statfsOf(path, answer));
+  const result = await slowLibc().statfs(cString(path), answer);
+  // The errno stays on the other thread; asked again here, a lasting failure says why.
+  if (result < 0) mustSucceed(`measure the file system at ${path}`, statfsOf(path, answer));
   const view = new DataView(answer.buffer);
   const word = (index: number) => Number(view.getBigUint64(index * 8, true));
   const blockBytes = word(1), blocks = word(2), free = word(3);
@@ -43,12 +45,9 @@ export async function statFilesystem(path: string): Promise<FilesystemUse> {
 }
 
 /** Writes everything that the file system at `path` holds in memory. @throws {PsmaError} sys/errno-N. */
-export function syncFilesystem(path: string): Promise<void> {
-  return withDirectory(path, async (fd) => {
-    const result = await slowLibc().syncfs(fd);
-    // Asked for once only: the error of a lost write is told to the first who asks.
-    if (result < 0) throw sysError(`sync ${path}`, 5);
-  });
+export function syncFilesystem(path: string): void {
+  using directory = openDescriptor(path, O_RDONLY | O_DIRECTORY);
+  mustSucceed(`sync ${path}`, () => libc().syncfs(directory.fd));
 }
 
 /**
@@ -65,7 +64,10 @@ export async function growFilesystem(
     throw new PsmaError("not-found/mount", `Cannot grow ${at}: nothing is mounted there`);
   }
   const before = await statFilesystem(at);
-  await withDirectory(at, (fd) => grow(mount, fd));
+  {
+    using directory = openDescriptor(at, O_RDONLY | O_DIRECTORY);
+    await grow(mount, directory.fd);
+  }
   const after = await statFilesystem(at);
   return { before_bytes: before.total_bytes, after_bytes: after.total_bytes };
 }
@@ -77,7 +79,7 @@ async function grow(mount: MountEntry, fd: number): Promise<void> {
     case "xfs":
       return await growXfs(mount, fd);
     case "btrfs":
-      return await growBtrfs(mount, fd);
+      return growBtrfs(mount, fd);
   }
   throw new PsmaError(
     "state/filesystem",
@@ -88,10 +90,10 @@ async function grow(mount: MountEntry, fd: number): Promise<void> {
 async function growExt4(mount: MountEntry, fd: number): Promise<void> {
   const blocks = new BigUint64Array(1);
   const bytes = new Uint8Array(blocks.buffer), answer = new Uint8Array(STATFS_BYTES);
-  await mustSucceed(`measure ${mount.at}`, statfsOf(mount.at, answer));
+  mustSucceed(`measure ${mount.at}`, statfsOf(mount.at, answer));
   const blockBytes = Number(new DataView(answer.buffer).getBigUint64(8, true));
   blocks[0] = BigInt(Math.floor(await sysfsDeviceBytes(mount.source) / blockBytes));
-  const result = await attempt(ioctlOn(fd, EXT4_IOC_RESIZE_FS, bytes));
+  const result = attempt(ioctlOn(fd, EXT4_IOC_RESIZE_FS, bytes));
   if (result >= 0) return;
   const error = sysError(`grow ${mount.at} (ext4)`, result);
   throw new PsmaError(error.code, error.message, { hint: ext4Hint(-result) });
@@ -107,18 +109,15 @@ function ext4Hint(code: number): string {
   return "The kernel's log says more (dmesg); an ext4 with errors must be checked by e2fsck first.";
 }
 
-function statfsOf(path: string, answer: Uint8Array<ArrayBuffer>): Attempt {
+function statfsOf(path: string, answer: Uint8Array<ArrayBuffer>): () => number {
   const name = cString(path);
-  return {
-    slow: () => slowLibc().statfs(name, answer),
-    here: () => libc().statfs(name, answer),
-  };
+  return () => libc().statfs(name, answer);
 }
 
 /** `struct xfs_fsop_geom`: block size at 0, data blocks at 32, imaxpct at 28. */
 async function growXfs(mount: MountEntry, fd: number): Promise<void> {
   const geometry = new Uint8Array(XFS_GEOMETRY_BYTES);
-  await mustSucceed(
+  mustSucceed(
     `read XFS's geometry at ${mount.at}`,
     ioctlOn(fd, XFS_IOC_FSGEOMETRY, geometry),
   );
@@ -129,24 +128,21 @@ async function growXfs(mount: MountEntry, fd: number): Promise<void> {
   const request = new Uint8Array(16), view = new DataView(request.buffer);
   view.setBigUint64(0, BigInt(wanted), true);
   view.setUint32(8, had.getUint32(28, true), true);
-  await mustSucceed(
+  mustSucceed(
     `grow ${mount.at} (xfs)`,
     ioctlOn(fd, XFS_IOC_FSGROWFSDATA, request),
   );
 }
 
 /** `struct btrfs_ioctl_vol_args`: the wish as text after a descriptor that is not used. */
-async function growBtrfs(mount: MountEntry, fd: number): Promise<void> {
+function growBtrfs(mount: MountEntry, fd: number): void {
   const args = new Uint8Array(BTRFS_ARGS_BYTES);
   args.set(cString("max"), 8);
-  await mustSucceed(`grow ${mount.at} (btrfs)`, ioctlOn(fd, BTRFS_IOC_RESIZE, args));
+  mustSucceed(`grow ${mount.at} (btrfs)`, ioctlOn(fd, BTRFS_IOC_RESIZE, args));
 }
 
-function ioctlOn(fd: number, request: bigint, argument: Uint8Array<ArrayBuffer>): Attempt {
-  return {
-    slow: () => slowLibc().ioctl(fd, request, argument),
-    here: () => libc().ioctl(fd, request, argument),
-  };
+function ioctlOn(fd: number, request: bigint, argument: Uint8Array<ArrayBuffer>): () => number {
+  return () => libc().ioctl(fd, request, argument);
 }
 
 /** Bytes of a block device as /sys shows them, in sectors of 512. */
@@ -154,19 +150,6 @@ async function sysfsDeviceBytes(device: string): Promise<number> {
   const real = await Deno.realPath(device);
   const text = await Deno.readTextFile(`/sys/class/block/${real.slice("/dev/".length)}/size`);
   return Number(text) * 512;
-}
-
-async function withDirectory<T>(path: string, use: (fd: number) => Promise<T>): Promise<T> {
-  const name = cString(path), flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
-  const fd = await mustSucceed(`open ${path}`, {
-    slow: () => slowLibc().open(name, flags, 0),
-    here: () => libc().open(name, flags, 0),
-  });
-  try {
-    return await use(fd);
-  } finally {
-    await slowLibc().close(fd);
-  }
 }
 
 /** The distribution's tool, its package, and options: quiet; discarding a blank device is wasted time. */

@@ -1,7 +1,7 @@
 /**
- * The one place that opens libc. Two sets of symbols: quick calls that return at once, and calls that
- * may sleep in the kernel (mount, ioctl on a served device), which run on a thread of their own
- * and return a promise, because the thread that serves a device must never wait for it.
+ * The one place that opens libc. Calls may sleep in the kernel (mount, ioctl on a device): whoever makes them
+ * on a device that this very process serves waits for itself, so they belong into a host task
+ * (`dataplane/host_tasks.ts`).
  *
  * x86-64 and aarch64 glibc. Not promised: musl, 32-bit.
  */
@@ -45,29 +45,13 @@ const QUICK = {
   mount: { parameters: ["buffer", "buffer", "buffer", "u64", "buffer"], result: "i32" },
   umount2: { parameters: ["buffer", "i32"], result: "i32" },
   statfs: { parameters: ["buffer", "buffer"], result: "i32" },
+  syncfs: { parameters: ["i32"], result: "i32" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** May sleep: run off the calling thread, and on it only to learn why one failed (`attempt.ts`). */
+/** May sleep on a file system or device that is slow to answer, so they run off the calling thread. */
 const SLOW = {
-  mount: {
-    parameters: ["buffer", "buffer", "buffer", "u64", "buffer"],
-    result: "i32",
-    nonblocking: true,
-  },
-  umount2: { parameters: ["buffer", "i32"], result: "i32", nonblocking: true },
-  open: { parameters: ["buffer", "i32", "u32"], result: "i32", nonblocking: true },
-  close: { parameters: ["i32"], result: "i32", nonblocking: true },
   read: { parameters: ["i32", "buffer", "usize"], result: "isize", nonblocking: true },
-  ioctl: { parameters: ["i32", "u64", "buffer"], result: "i32", nonblocking: true },
-  ioctlValue: {
-    name: "ioctl",
-    parameters: ["i32", "u64", "u64"],
-    result: "i32",
-    nonblocking: true,
-  },
   statfs: { parameters: ["buffer", "buffer"], result: "i32", nonblocking: true },
-  fstat: { parameters: ["i32", "buffer"], result: "i32", nonblocking: true },
-  syncfs: { parameters: ["i32"], result: "i32", nonblocking: true },
 } as const satisfies Deno.ForeignLibraryInterface;
 
 let quick: Deno.DynamicLibrary<typeof QUICK>["symbols"] | undefined;
@@ -78,11 +62,7 @@ export function libc(): Deno.DynamicLibrary<typeof QUICK>["symbols"] {
   return quick ??= openLibc(QUICK);
 }
 
-/**
- * Calls that may sleep; each returns a promise. A negative result says only that the call failed:
- * errno belongs to the thread that ran it and is not promised here, so callers name the likely
- * causes or probe for them.
- */
+/** Calls that may sleep; each returns a promise. Errno belongs to the thread that ran it: it is not known. */
 export function slowLibc(): Deno.DynamicLibrary<typeof SLOW>["symbols"] {
   return slow ??= openLibc(SLOW);
 }

@@ -1,5 +1,5 @@
 /**
- * Loop devices by ioctl, for the main thread: a file that the data plane serves becomes a block device.
+ * Loop devices by ioctl: a file that the data plane serves becomes a block device.
  * Source: include/uapi/linux/loop.h, Linux 5.8 and later (LOOP_CONFIGURE).
  *
  * Direct I/O is on by default: the loop device then passes the application's pages straight to the file, many
@@ -7,8 +7,9 @@
  */
 import { PsmaError, systemClock } from "../core/mod.ts";
 import { attempt, mustSucceed } from "./attempt.ts";
+import { openDescriptor } from "./descriptor.ts";
 import { sectorBytesOf } from "./detect.ts";
-import { cString, libc, slowLibc, sysError } from "./libc.ts";
+import { libc, slowLibc, sysError } from "./libc.ts";
 import { allocateMemory, unmapMemory } from "./memory.ts";
 import { realMountPoint } from "./mountinfo.ts";
 
@@ -19,7 +20,7 @@ const LOOP_CONFIG_BYTES = 304;
 /** Within `struct loop_config`. */
 const CONFIG_FLAGS_AT = 60, CONFIG_NAME_AT = 64, NAME_BYTES = 64;
 const LO_FLAGS_READ_ONLY = 1, LO_FLAGS_DIRECT_IO = 16;
-const O_RDONLY = 0, O_RDWR = 2, O_CLOEXEC = 0o2000000;
+const O_RDONLY = 0, O_RDWR = 2;
 const O_DIRECT = Deno.build.arch === "aarch64" ? 0o200000 : 0o40000;
 const EBUSY = 16, ENXIO = 6;
 const CONFIGURE_TRIES = 32;
@@ -55,39 +56,28 @@ export async function attachLoop(options: AttachLoop): Promise<AttachedLoop> {
   const blockBytes = options.blockBytes ?? await sectorBytesOf(path);
   const flags = (directIo ? LO_FLAGS_DIRECT_IO : 0) | (readOnly ? LO_FLAGS_READ_ONLY : 0);
   const config = new Uint8Array(LOOP_CONFIG_BYTES), view = new DataView(config.buffer);
-  const file = await openSlowly(path, readOnly ? O_RDONLY : O_RDWR);
-  try {
-    view.setUint32(0, file, true);
-    view.setUint32(4, blockBytes, true);
-    view.setUint32(CONFIG_FLAGS_AT, flags, true);
-    config.set(shortName(path), CONFIG_NAME_AT);
-    const device = await configure(path, config);
-    return { device, blockBytes, directIo: await usesDirectIo(device) };
-  } finally {
-    await slowLibc().close(file);
-  }
+  using file = openDescriptor(path, readOnly ? O_RDONLY : O_RDWR);
+  view.setUint32(0, file.fd, true);
+  view.setUint32(4, blockBytes, true);
+  view.setUint32(CONFIG_FLAGS_AT, flags, true);
+  config.set(shortName(path), CONFIG_NAME_AT);
+  const device = configure(path, config);
+  return { device, blockBytes, directIo: await usesDirectIo(device) };
 }
 
 /** Another process may take the device between "which is free" and "take it": then the next one. */
-async function configure(path: string, config: Uint8Array<ArrayBuffer>): Promise<string> {
-  const control = await openSlowly("/dev/loop-control", O_RDWR);
-  try {
-    for (let i = 0; i < CONFIGURE_TRIES; i++) {
-      const number = await mustSucceed("find a free loop device", {
-        slow: () => slowLibc().ioctlValue(control, LOOP_CTL_GET_FREE, 0n),
-        here: () => libc().ioctlValue(control, LOOP_CTL_GET_FREE, 0n),
-      });
-      const device = `/dev/loop${number}`;
-      const result = await withDevice(device, O_RDWR, (fd) =>
-        attempt({
-          slow: () => slowLibc().ioctl(fd, LOOP_CONFIGURE, config),
-          here: () => libc().ioctl(fd, LOOP_CONFIGURE, config),
-        }));
-      if (result >= 0) return device;
-      if (result !== -EBUSY) throw sysError(`attach ${path} to ${device}`, result);
-    }
-  } finally {
-    await slowLibc().close(control);
+function configure(path: string, config: Uint8Array<ArrayBuffer>): string {
+  using control = openDescriptor("/dev/loop-control", O_RDWR);
+  for (let i = 0; i < CONFIGURE_TRIES; i++) {
+    const number = mustSucceed(
+      "find a free loop device",
+      () => libc().ioctlValue(control.fd, LOOP_CTL_GET_FREE, 0n),
+    );
+    const name = `/dev/loop${number}`;
+    using device = openDescriptor(name, O_RDWR);
+    const result = attempt(() => libc().ioctl(device.fd, LOOP_CONFIGURE, config));
+    if (result >= 0) return name;
+    if (result !== -EBUSY) throw sysError(`attach ${path} to ${name}`, result);
   }
   throw new PsmaError("sys/errno-16", `Cannot attach ${path}: every free loop device was taken`, {
     hint: "Another program attaches loop devices all the time: try again when it has ended.",
@@ -104,12 +94,11 @@ async function usesDirectIo(device: string): Promise<boolean> {
  * @returns whether it is free now. @throws {PsmaError} sys/errno-N.
  */
 export async function detachLoop(device: string): Promise<boolean> {
-  const result = await withDevice(device, O_RDWR, (fd) =>
-    attempt({
-      slow: () => slowLibc().ioctlValue(fd, LOOP_CLR_FD, 0n),
-      here: () => libc().ioctlValue(fd, LOOP_CLR_FD, 0n),
-    }));
-  if (result < 0 && result !== -ENXIO) throw sysError(`detach ${device}`, result);
+  {
+    using opened = openDescriptor(device, O_RDWR);
+    const result = attempt(() => libc().ioctlValue(opened.fd, LOOP_CLR_FD, 0n));
+    if (result < 0 && result !== -ENXIO) throw sysError(`detach ${device}`, result);
+  }
   return await backingFile(device) === undefined;
 }
 
@@ -124,39 +113,29 @@ export async function detachLoop(device: string): Promise<boolean> {
 export async function growLoop(device: string, path: string): Promise<number> {
   const deadlineMs = systemClock.monotonicMs() + CAPACITY_WITHIN_MS;
   using file = await Deno.open(path);
-  return await withDevice(device, O_RDONLY, async (fd) => {
-    for (;;) {
-      const { size } = await file.stat();
-      const known = await file.seek(0, Deno.SeekMode.End);
-      if (known === size) {
-        await mustSucceed(`resize ${device}`, {
-          slow: () => slowLibc().ioctlValue(fd, LOOP_SET_CAPACITY, 0n),
-          here: () => libc().ioctlValue(fd, LOOP_SET_CAPACITY, 0n),
-        });
-        // The device has whole sectors of 512 bytes.
-        if (await deviceBytesOf(device, fd) === size - size % 512) return size - size % 512;
-      }
-      if (systemClock.monotonicMs() > deadlineMs) {
-        throw new PsmaError("timeout/loop", `Cannot resize ${device}: its new size does not show`, {
-          hint: `Its file has ${size} bytes. Try again when less is being written.`,
-        });
-      }
-      await systemClock.sleep(CAPACITY_EVERY_MS);
+  using opened = openDescriptor(device, O_RDONLY);
+  for (;;) {
+    const { size } = await file.stat();
+    const known = await file.seek(0, Deno.SeekMode.End);
+    if (known === size) {
+      mustSucceed(`resize ${device}`, () => libc().ioctlValue(opened.fd, LOOP_SET_CAPACITY, 0n));
+      // The device has whole sectors of 512 bytes.
+      if (deviceBytes(device) === size - size % 512) return size - size % 512;
     }
-  });
+    if (systemClock.monotonicMs() > deadlineMs) {
+      throw new PsmaError("timeout/loop", `Cannot resize ${device}: its new size does not show`, {
+        hint: `Its file has ${size} bytes. Try again when less is being written.`,
+      });
+    }
+    await systemClock.sleep(CAPACITY_EVERY_MS);
+  }
 }
 
 /** Bytes of a block device. @throws {PsmaError} sys/errno-N. */
-export function deviceBytes(device: string): Promise<number> {
-  return withDevice(device, O_RDONLY, (fd) => deviceBytesOf(device, fd));
-}
-
-async function deviceBytesOf(device: string, fd: number): Promise<number> {
+export function deviceBytes(device: string): number {
+  using opened = openDescriptor(device, O_RDONLY);
   const size = new Uint8Array(8);
-  await mustSucceed(`measure ${device}`, {
-    slow: () => slowLibc().ioctl(fd, BLKGETSIZE64, size),
-    here: () => libc().ioctl(fd, BLKGETSIZE64, size),
-  });
+  mustSucceed(`measure ${device}`, () => libc().ioctl(opened.fd, BLKGETSIZE64, size));
   return Number(new DataView(size.buffer).getBigUint64(0, true));
 }
 
@@ -201,14 +180,14 @@ export async function hasDeadTwin(device: string): Promise<boolean> {
  */
 function isReadable(device: string): Promise<boolean> {
   const memory = allocateMemory(4096);
-  const read = withDevice(
-    device,
-    O_RDONLY | O_DIRECT,
-    (fd) => slowLibc().read(fd, memory.bytes, 4096n),
-  );
-  const answer = read.then((count) => count > 0n, () => false);
-  // Not before the kernel is done with it.
-  const freed = answer.finally(() => unmapMemory(memory));
+  const opened = openDescriptor(device, O_RDONLY | O_DIRECT);
+  const answer = slowLibc().read(opened.fd, memory.bytes, 4096n)
+    .then((count) => count > 0n, () => false);
+  // Not before the kernel is done with them.
+  const freed = answer.finally(() => {
+    unmapMemory(memory);
+    opened[Symbol.dispose]();
+  });
   return Promise.race([freed, systemClock.sleep(READABLE_WITHIN_MS).then(() => true)]);
 }
 
@@ -226,28 +205,6 @@ async function backingFile(device: string): Promise<string | undefined> {
 /** The end of a path, as much as the kernel keeps: the end tells files apart better than the beginning. */
 function shortName(path: string): Uint8Array {
   return new TextEncoder().encode(path).slice(-(NAME_BYTES - 1));
-}
-
-async function withDevice<T>(
-  device: string,
-  flags: number,
-  use: (fd: number) => Promise<T>,
-): Promise<T> {
-  const fd = await openSlowly(device, flags);
-  try {
-    return await use(fd);
-  } finally {
-    await slowLibc().close(fd);
-  }
-}
-
-/** Opens what may be served by this process, off this thread. @throws {PsmaError} sys/... */
-function openSlowly(path: string, flags: number): Promise<number> {
-  const name = cString(path);
-  return mustSucceed(`open ${path}`, {
-    slow: () => slowLibc().open(name, flags | O_CLOEXEC, 0),
-    here: () => libc().open(name, flags | O_CLOEXEC, 0),
-  });
 }
 
 function baseName(device: string): string {

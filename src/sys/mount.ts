@@ -4,7 +4,7 @@
  */
 import { PsmaError } from "../core/mod.ts";
 import { attempt } from "./attempt.ts";
-import { cString, libc, slowLibc, sysError } from "./libc.ts";
+import { cString, libc, sysError } from "./libc.ts";
 import { hasDeadTwin } from "./loop.ts";
 import { mountsAt } from "./mountinfo.ts";
 
@@ -47,28 +47,20 @@ export interface MountFilesystem {
 export async function mountFilesystem(mount: MountFilesystem): Promise<void> {
   const { device, at, type, options = "" } = mount;
   await Deno.mkdir(at, { recursive: true });
-  let result = await mountOnce(mount, options);
+  let result = mountOnce(mount, options);
   if (result === -EINVAL && type === "xfs" && await hasDeadTwin(device)) {
-    result = await mountOnce(mount, `${options},nouuid`);
+    result = mountOnce(mount, `${options},nouuid`);
   }
-  if (result >= 0 || isMounted(device, at)) return;
+  if (result >= 0) return;
   const error = sysError(`mount ${device} (${type}) on ${at}`, result);
   const hint = mountHint(type, -result) ?? error.hint;
   throw new PsmaError(error.code, error.message, hint === undefined ? {} : { hint });
 }
 
-function mountOnce({ device, at, type }: MountFilesystem, options: string): Promise<number> {
+function mountOnce({ device, at, type }: MountFilesystem, options: string): number {
   const { flags, data } = splitMountOptions(options);
   const args = [cString(device), cString(at), cString(type), flags, cString(data)] as const;
-  return attempt({
-    slow: () => slowLibc().mount(...args),
-    here: () => libc().mount(...args),
-  });
-}
-
-/** Whether an attempt had its effect although the second one failed: then the device is on top there. */
-function isMounted(device: string, at: string): boolean {
-  return mountsAt(at).at(-1)?.source === device;
+  return attempt(() => libc().mount(...args));
 }
 
 /** `noatime,discard` → mount(2)'s flags and the file system's own options. */
@@ -109,13 +101,10 @@ export interface UnmountOptions {
  * Unmounts what is topmost at `at`; nothing mounted there is success.
  * @throws {PsmaError} sys/errno-16 while somebody uses it.
  */
-export async function unmountFilesystem(at: string, options: UnmountOptions = {}): Promise<void> {
+export function unmountFilesystem(at: string, options: UnmountOptions = {}): void {
   const path = cString(at), flags = options.lazy ? MNT_DETACH : 0;
   if (mountsAt(at).length === 0) return;
-  const result = await attempt({
-    slow: () => slowLibc().umount2(path, flags),
-    here: () => libc().umount2(path, flags),
-  });
+  const result = attempt(() => libc().umount2(path, flags));
   if (result >= 0 || result === -EINVAL || result === -ENOENT) return;
   const error = sysError(`unmount ${at}`, result);
   const hint = result === -EBUSY ? "A program has a file open there: lsof names it." : error.hint;

@@ -24,13 +24,13 @@ export async function removeStale(path: string): Promise<Removed> {
     const before = mountsAt(path).length;
     abortServedFile(path);
     // Refused: the ordinary way says why.
-    if (mountsAt(path).length === before) await unmountFilesystem(path, { lazy: true });
+    if (mountsAt(path).length === before) unmountFilesystem(path, { lazy: true });
     mounts.push(path);
   }
   // The newest first: a mount may stand inside another.
   for (const { at, source } of listMounts().reverse()) {
     if (!loops.includes(source)) continue;
-    await unmountFilesystem(at, { lazy: true });
+    unmountFilesystem(at, { lazy: true });
     mounts.push(at);
   }
   for (const device of loops) await detachLoop(device);

@@ -26,7 +26,7 @@ Deno.test({
     {
       await using loop = await attached({ path });
       device = loop.device;
-      equal(await deviceBytes(device), 8 * MIB);
+      equal(deviceBytes(device), 8 * MIB);
       deepStrictEqual(await findLoops(path), [device]);
       deepStrictEqual(await findLoops(temp.file("other")), []);
     }
@@ -62,7 +62,7 @@ Deno.test({
     for (const size of [16 * MIB, 16 * MIB, 24 * MIB + 512, 8 * MIB]) {
       Deno.truncateSync(path, size);
       equal(await growLoop(loop.device, path), size);
-      equal(await deviceBytes(loop.device), size);
+      equal(deviceBytes(loop.device), size);
     }
   },
 });

@@ -77,7 +77,7 @@ Deno.test({
       deepStrictEqual(await removeStale(path), { mounts: [], loops: [] });
       equal(mountsAt(path).length, 1);
     } finally {
-      await unmountFilesystem(path);
+      unmountFilesystem(path);
     }
   },
 });
@@ -99,7 +99,7 @@ async function mountsAgain(dir: string, type: string): Promise<void> {
   equal(await detectFilesystem(device), type);
   await mountFilesystem({ device, at: `${dir}/mnt`, type });
   equal(await Deno.readTextFile(`${dir}/mnt/kept`), "kept");
-  await unmountFilesystem(`${dir}/mnt`);
+  unmountFilesystem(`${dir}/mnt`);
   if (type === "ext4") await run("e2fsck", ["-fn", device]);
   else await run("xfs_repair", ["-n", device]);
 }
