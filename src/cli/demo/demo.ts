@@ -246,7 +246,8 @@ class Play {
   #comparePrediction(volume: VolumeView): void {
     const prediction = this.#prediction;
     if (prediction === null || prediction.actual_bytes !== null) return;
-    if (this.options.clock.nowMs() < prediction.at_ms) return;
+    // Right after a switch the new store has not yet said how much is allocated: zero is no measurement.
+    if (this.options.clock.nowMs() < prediction.at_ms || volume.used_bytes === 0) return;
     this.#prediction = { ...prediction, actual_bytes: volume.used_bytes };
   }
 
