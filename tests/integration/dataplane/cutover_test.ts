@@ -1,6 +1,6 @@
 /**
  * Cutovers of the real data plane, from store to store over NBD, under an application that verifies.
- * `PSMA_CUTOVERS=100 deno task test:cutovers` runs more of them.
+ * `deno task test:cutovers` does it more often.
  */
 import assert from "node:assert/strict";
 import { seededRng, silentLog, systemRng } from "../../../src/core/mod.ts";
