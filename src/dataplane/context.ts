@@ -7,6 +7,7 @@ import type { Requests } from "../volume/mod.ts";
 import type { DiskFiles } from "./disk_files.ts";
 import type { DataPlaneEvent } from "./messages.ts";
 import type { Ask } from "./questioner.ts";
+import type { Repeats } from "./repeats.ts";
 
 export interface DataPlaneContext {
   readonly reactor: Reactor;
@@ -20,6 +21,8 @@ export interface DataPlaneContext {
   /** Asks the main thread about a store that only it can reach. */
   readonly ask: Ask;
   emit(event: Omit<DataPlaneEvent, "at_ms">): void;
+  /** Events of connections go through it: they may repeat for ever. */
+  readonly repeats: Repeats;
   /** Lets a task run on its own; its failure becomes an event. */
   supervise(name: string, task: Promise<unknown>): void;
 }

@@ -18,6 +18,7 @@ import type {
   StartMirror,
 } from "./messages.ts";
 import type { Ask } from "./questioner.ts";
+import { Repeats } from "./repeats.ts";
 import { digestExtents } from "./digests.ts";
 import { ServedVolume } from "./served_volume.ts";
 
@@ -49,6 +50,7 @@ export class Service implements DataPlaneContext {
   readonly files: DiskFiles;
   readonly digest: Digest;
   readonly ask: Ask;
+  readonly repeats: Repeats;
   readonly #volumes = new Map<string, ServedVolume>();
   readonly #opening = new Set<string>();
   readonly #devices: Devices;
@@ -60,6 +62,7 @@ export class Service implements DataPlaneContext {
     this.files = new DiskFiles(options.reactor);
     this.digest = options.digest;
     this.ask = options.ask;
+    this.repeats = new Repeats(this.clock, (event) => this.emit(event));
     const { slots, maxIo } = options;
     this.operations = new Operations(2 * slots + COPIER_OPERATIONS);
     this.requests = new Requests(this.memory.allocate(slots * slotBytes(maxIo)), slots, maxIo);
@@ -235,6 +238,7 @@ export class Service implements DataPlaneContext {
       reactor: this.reactor,
       requests: this.requests,
       fenced: serve.fenced,
+      onEvent: (event) => this.repeats.tell(event),
     });
     const address = server.listen(serve.listen);
     this.#nbd = server;
@@ -249,6 +253,7 @@ export class Service implements DataPlaneContext {
     while (!this.#stopping) {
       await this.reactor.sleep(HOUSEKEEPING_MS);
       for (const served of this.#volumes.values()) served.keepHouse();
+      this.repeats.keepHouse();
     }
   }
 

@@ -67,7 +67,7 @@ async function openActive(
   sizeBytes: number,
   context: DataPlaneContext,
 ): Promise<Backend> {
-  const backend = await openBackend(spec, context);
+  const backend = await openBackend(spec, context, undefined, name);
   if (backend.sizeBytes < sizeBytes) {
     await backend.close();
     throw new PsmaError(
@@ -83,12 +83,14 @@ async function openActive(
 
 /**
  * @param expectedSizeBytes given for a backend that may be away now: it is then waited for, not refused.
+ * @param volume whose backend it is, for the events of its connection.
  * @throws {PsmaError} store/unreachable, sys/...
  */
 export async function openBackend(
   spec: BackendSpec,
-  { reactor, operations }: DataPlaneContext,
+  { reactor, operations, repeats }: DataPlaneContext,
   expectedSizeBytes?: number,
+  volume?: string,
 ): Promise<Backend> {
   if (spec.type === "file") {
     return new FileBackend({ path: spec.path, reactor, operations, direct: spec.direct ?? false });
@@ -97,6 +99,7 @@ export async function openBackend(
     uri: spec.uri,
     reactor,
     operations,
+    onEvent: (event) => repeats.tell({ ...event, ...(volume === undefined ? {} : { volume }) }),
     ...(expectedSizeBytes === undefined ? {} : { expectedSizeBytes }),
   });
 }
