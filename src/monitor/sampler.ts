@@ -3,7 +3,8 @@
  * and as the values that are shown.
  *
  * Faults: a file system that does not answer is asked once and not again until it does, so questions never
- * pile up; what was last known stays in view and is not sampled again. A device that is not there has no rates.
+ * pile up; what was last known stays in view and is not sampled again, nor does a volume look empty while its
+ * store has not answered. A device that is not there has no rates.
  */
 import type { Clock } from "../core/mod.ts";
 import { decodeDiskstats, type DiskStats } from "../codec/mod.ts";
@@ -61,6 +62,7 @@ export interface Observation {
   /** Null for a raw volume, and until the file system has answered once. */
   readonly filesystem: FilesystemUse | null;
   readonly disk: DiskStats | null;
+  /** What was last known while nobody can tell; 0 until somebody has. */
   readonly used_bytes: number;
   readonly used_source: "filesystem" | "allocated";
   readonly oddities: readonly Oddity[];
@@ -88,6 +90,8 @@ export class Sampler {
   readonly #readText: (path: string) => string | undefined;
   readonly #before = new Map<string, Reading>();
   readonly #filesystems = new Map<string, FilesystemUse>();
+  /** Used bytes as last known. */
+  readonly #used = new Map<string, number>();
   readonly #asking = new Map<string, Promise<boolean>>();
 
   constructor(options: SamplerOptions) {
@@ -131,6 +135,9 @@ export class Sampler {
     const allocated = allocated_bytes === undefined
       ? counters.allocated_bytes
       : allocated_bytes ?? undefined;
+    const used_bytes = (mount === null ? allocated : filesystem?.used_bytes) ??
+      this.#used.get(volume) ?? 0;
+    this.#used.set(volume, used_bytes);
     const levels: Level[] = [
       ["allocated_bytes", allocated],
       ...mount === null ? [["used_bytes", allocated] satisfies Level] : [],
@@ -142,7 +149,7 @@ export class Sampler {
       counters,
       filesystem,
       disk,
-      used_bytes: (mount === null ? allocated : filesystem?.used_bytes) ?? 0,
+      used_bytes,
       used_source: mount === null ? "allocated" : "filesystem",
       oddities,
       samples: [...levels, ...ratesOf(rates)].flatMap(([metric, value]) =>
@@ -179,7 +186,9 @@ export class Sampler {
     const volumes = new Set(watched.map(({ volume }) => volume));
     const mounts = new Set(watched.map(({ mount }) => mount));
     for (const volume of this.#before.keys()) {
-      if (!volumes.has(volume)) this.#before.delete(volume);
+      if (volumes.has(volume)) continue;
+      this.#before.delete(volume);
+      this.#used.delete(volume);
     }
     for (const mount of this.#filesystems.keys()) {
       if (!mounts.has(mount)) this.#filesystems.delete(mount);

@@ -84,8 +84,12 @@ Deno.test("observe() believes the store where the page cannot tell, and samples 
     ["used_bytes", 123],
   ]);
   const unknown = await look(null);
-  equal(unknown?.used_bytes, 0);
+  equal(unknown?.used_bytes, 123, "what was last known stays in view");
   equal(unknown?.samples.some(({ metric }) => metric === "used_bytes"), false);
+  equal((await look(50))?.used_bytes, 50);
+
+  await sampler.observe([]);
+  equal((await look(null))?.used_bytes, 0, "a volume that was closed is new");
 });
 
 Deno.test("observe() takes use and inodes from the file system, and the device's line", async () => {
