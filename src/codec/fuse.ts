@@ -87,15 +87,17 @@ export function checkFuseRequest(words: Uint32Array, at: number, bytes: number):
   return 0;
 }
 
+/** What is asked for, as in `FUSE_OPCODE`; the kernel may send others. */
 export function fuseOpcode(words: Uint32Array, at: number): number {
   return words[at + 1] as number;
 }
 
-/** The request's id, to be echoed; two halves because it may use all 64 bits. */
+/** Low half of the request's id, to be echoed; two halves because it may use all 64 bits. */
 export function fuseUniqueLow(words: Uint32Array, at: number): number {
   return words[at + 2] as number;
 }
 
+/** High half of the request's id. */
 export function fuseUniqueHigh(words: Uint32Array, at: number): number {
   return words[at + 3] as number;
 }
@@ -115,19 +117,22 @@ export function fuseWriteOpenFlags(words: Uint32Array, at: number): number {
   return words[at + BODY + 8] as number;
 }
 
+/** Bytes of FALLOCATE. */
 export function fuseFallocateLength(words: Uint32Array, at: number): number {
   return u64(words, at + BODY + 4);
 }
 
+/** Flags of FALLOCATE, as fallocate(2) takes them. */
 export function fuseFallocateMode(words: Uint32Array, at: number): number {
   return words[at + BODY + 6] as number;
 }
 
-/** Which attributes SETATTR wants to change, and the size it asks for. */
+/** Which attributes SETATTR wants to change, as a bit mask. */
 export function fuseSetattrValid(words: Uint32Array, at: number): number {
   return words[at + BODY] as number;
 }
 
+/** The size in bytes that SETATTR asks for; meant only when the mask says so. */
 export function fuseSetattrSize(words: Uint32Array, at: number): number {
   return u64(words, at + BODY + 4);
 }
@@ -141,6 +146,7 @@ export interface FuseInit {
   readonly flags2: number;
 }
 
+/** What the kernel offers when it opens the session. The caller has checked the request's length. */
 export function decodeFuseInit(words: Uint32Array, at: number): FuseInit {
   const body = at + BODY;
   const extended = (words[at] as number) >= FUSE_IN_HEADER_BYTES + 20;

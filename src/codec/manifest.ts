@@ -67,6 +67,7 @@ export interface Manifest {
   readonly last_cutover: CutoverReport | null;
 }
 
+/** The file's bytes: a line with the format's name and the text's CRC, then the record as JSON. */
 export function encodeManifest(manifest: Manifest): Uint8Array {
   const body = JSON.stringify(manifest, null, 1) + "\n";
   return new TextEncoder().encode(`${MAGIC} ${hex(crc32(body))}\n${body}`);

@@ -24,6 +24,7 @@ export function openFile(path: string, options: OpenOptions = {}): number {
   return fd;
 }
 
+/** Closes a descriptor. Its errors are not told: what must be on disk is flushed before. */
 export function closeFile(fd: number): void {
   libc().close(fd);
 }

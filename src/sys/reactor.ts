@@ -241,6 +241,7 @@ export function createEventFd(): number {
 
 const ONE = new Uint8Array(new BigUint64Array([1n]).buffer);
 
+/** Adds one to an eventfd's counter, which ends the reads that wait for it. */
 export function signalEventFd(fd: number): void {
   libc().write(fd, ONE, 8n);
 }
