@@ -39,7 +39,7 @@ export function storeVerbs(start: Start): Command {
     ])
     .option("--listen <address>", "HTTP", "127.0.0.1:9320")
     .option("--nbd-listen <address>", "NBD, where the bytes travel", "127.0.0.1:10809")
-    .option("--capacity <size>", "how much it may promise (default: what the disk has)")
+    .option("--capacity <size>", "how much it may promise in all (default: no limit)")
     .addOption(logLevel())
     .addOption(untilStdinEnds())
     .action((options) =>
