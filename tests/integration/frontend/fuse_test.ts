@@ -98,6 +98,7 @@ Deno.test({
         "--size=64m",
         "--verify=crc32c",
         "--verify_fatal=1",
+        "--verify_state_save=0",
         "--allow_file_create=0",
         "--minimal",
         ...more,

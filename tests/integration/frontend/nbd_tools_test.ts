@@ -119,7 +119,13 @@ Deno.test({
   ...requires({ commands: ["fio"], io_uring: true }),
   async fn() {
     await using served = await serve(96 * MIB);
-    const common = ["--ioengine=nbd", "--iodepth=32", "--verify=crc32c", "--output-format=json"];
+    const common = [
+      "--ioengine=nbd",
+      "--iodepth=32",
+      "--verify=crc32c",
+      "--verify_state_save=0",
+      "--output-format=json",
+    ];
     const jobs = [
       ["--name=small", `--uri=${served.unix}`, "--rw=randwrite", "--bs=4k", "--size=32m"],
       ["--name=mixed", `--uri=${served.tcp}`, "--rw=randrw", "--bsrange=512-1m", "--size=64m"],

@@ -242,6 +242,7 @@ async function fio(at: string, ...more: string[]): Promise<void> {
     "--size=48m",
     "--verify=crc32c",
     "--verify_fatal=1",
+    "--verify_state_save=0",
     "--minimal",
     ...more,
   ]);
