@@ -2,7 +2,8 @@
 import { toPsmaError } from "../core/mod.ts";
 import type { VolumeStatus } from "../dataplane/mod.ts";
 import type { Forecast, Forecaster } from "../forecast/mod.ts";
-import { type AgentContext, storeNamed } from "./context.ts";
+import { refreshAllocated } from "./allocation.ts";
+import type { AgentContext } from "./context.ts";
 import { type Evaluation, planVolume } from "./plan.ts";
 import { beginMirror, beginScale, beginSwitch } from "./scaling.ts";
 import { growUnit, sweepLeftovers } from "./serving.ts";
@@ -123,26 +124,6 @@ async function tidyUp(context: AgentContext, unit: VolumeUnit): Promise<void> {
   await sweepLeftovers(context, unit);
   const { grow_pending, intent } = context.catalogue.get(unit.name);
   if (grow_pending && !intent) await growUnit(context, unit);
-}
-
-/** Where the data plane cannot tell what is allocated, the store is asked. */
-async function refreshAllocated(
-  { stores, log }: AgentContext,
-  unit: VolumeUnit,
-  { allocated_bytes, active }: VolumeStatus,
-): Promise<void> {
-  if (unit.config.filesystem) return;
-  if (allocated_bytes !== null) {
-    unit.allocated_at_store = undefined;
-    return;
-  }
-  unit.allocated_at_store ??= null;
-  try {
-    const found = await storeNamed(stores, active.store).find(active.store_volume);
-    if (found) unit.allocated_at_store = found.allocated_bytes;
-  } catch (error) {
-    log.debug("the store did not say what is allocated", { reason: toPsmaError(error).message });
-  }
 }
 
 /** The measured use has reached the threshold, whatever the forecast says. */

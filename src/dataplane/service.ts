@@ -221,6 +221,8 @@ export class Service implements DataPlaneContext {
     try {
       const served = await ServedVolume.open(open, this);
       this.#volumes.set(open.name, served);
+      // Whoever looks at the page right away sees its levels, not zeros.
+      served.keepHouse();
       this.options.post({
         kind: "counters",
         volume: open.name,
