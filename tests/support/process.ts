@@ -1,4 +1,5 @@
 /** Processes and conditions for tests: every wait has a deadline and says what it waited for. */
+import type { Rng } from "../../src/core/mod.ts";
 
 export interface Output {
   readonly stdout: string;
@@ -216,4 +217,36 @@ function isGone(error: unknown): boolean {
 
 function text(bytes: Uint8Array<ArrayBuffer>): string {
   return new TextDecoder().decode(bytes);
+}
+
+/**
+ * Lets some time go by, as chance wants it: for the moment of a fault that may come at any time. Never a way to
+ * wait for something.
+ */
+export function atAnyMoment(rng: Rng, within_ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, rng.below(within_ms)));
+}
+
+/** The processes that a process has started and that still run. */
+export function childrenOf(pid: number): number[] {
+  return [...Deno.readDirSync("/proc")].map(({ name }) => Number(name))
+    .filter((child) => Number.isInteger(child) && parentOf(child) === pid);
+}
+
+/** @returns undefined when there is no such process, or nobody has yet asked how it ended. */
+function parentOf(pid: number): number | undefined {
+  try {
+    // The name before it, in brackets, may hold anything.
+    const [, state, parent] = /\) (\S) (\d+)[^)]*$/.exec(
+      Deno.readTextFileSync(`/proc/${pid}/stat`),
+    ) ?? [];
+    return state === "Z" ? undefined : Number(parent);
+  } catch {
+    return undefined; // Ended meanwhile.
+  }
+}
+
+/** Whether a process still runs. */
+export function isRunning(pid: number): boolean {
+  return parentOf(pid) !== undefined;
 }

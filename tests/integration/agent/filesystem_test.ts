@@ -3,7 +3,7 @@ import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import { parseConfig, startAgent } from "../../../src/agent/mod.ts";
 import { silentLog, systemClock, systemRng } from "../../../src/core/mod.ts";
 import { umountLazily } from "../../../src/sys/mod.ts";
-import { psma, startPsma, waitUntil } from "../../support/process.ts";
+import { childrenOf, isRunning, psma, startPsma, waitUntil } from "../../support/process.ts";
 import { requires } from "../../support/requires.ts";
 import { type TempDir, tempDir } from "../../support/temp.ts";
 
@@ -114,11 +114,13 @@ Deno.test({
     const file = temp.file("mnt/bytes");
     const bytes = Uint8Array.from({ length: 8 * MiB }, (_, at) => (at * 31 + (at >> 8)) & 255);
     const scaling = { exit: 0, within_ms: 60_000 };
+    let orphans: number[];
     {
       await using agent = startPsma(["run", "--config", config]);
       await agent.line(/data is served at/);
       writeSynced(file, bytes);
       await psma(["scale", "data", "--size", "640MiB", "--no-wait", "--config", config], scaling);
+      orphans = childrenOf(agent.pid);
       await agent.end("SIGKILL");
     }
     await using agent = startPsma(["run", "--config", config]);
@@ -128,6 +130,9 @@ Deno.test({
       const { stdout } = await psma(["volume", "show", "data", "--json", "--config", config]);
       return JSON.parse(stdout).size_bytes === 640 * MiB;
     }, { what: () => `the scaling to go on:\n${agent.output()}`, every_ms: 200 });
+    await waitUntil(() => !orphans.some(isRunning), {
+      what: "the killed agent's processes to end by themselves",
+    });
     const status = await agent.end();
     equal(status.code, 0, agent.output());
     equal(isMounted(temp.file("mnt")), false);

@@ -7,7 +7,13 @@ import { equal, ok } from "node:assert/strict";
 import { seededRng, silentLog, systemRng } from "../../../src/core/mod.ts";
 import { DataPlane } from "../../../src/dataplane/mod.ts";
 import { DeviceWriter } from "../../support/device_writer.ts";
-import { freePort, type Started, startPsma, waitUntil } from "../../support/process.ts";
+import {
+  atAnyMoment,
+  freePort,
+  type Started,
+  startPsma,
+  waitUntil,
+} from "../../support/process.ts";
 import { requires } from "../../support/requires.ts";
 import { tempDir } from "../../support/temp.ts";
 
@@ -108,7 +114,7 @@ volumes:
         const now = await ready();
         if (now.size_bytes >= asked_bytes) asked_bytes += MIB;
         await api.scale(asked_bytes);
-        await new Promise((resolve) => setTimeout(resolve, rng.below(LONGEST_LIFE_MS)));
+        await atAnyMoment(rng, LONGEST_LIFE_MS);
         const state = (await api.view())?.mirror?.state ?? "none";
         seen.set(state, (seen.get(state) ?? 0) + 1);
         await agent.end("SIGKILL");

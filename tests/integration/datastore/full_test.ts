@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { run } from "../../support/process.ts";
 import { requires } from "../../support/requires.ts";
 import { tempDir } from "../../support/temp.ts";
-import { nbdCopy, startStoreProcess, uriOf } from "./store_process.ts";
+import { nbdCopy, startStoreProcess, uriOf } from "../../support/store_process.ts";
 
 const MIB = 1 << 20;
 

@@ -5,7 +5,7 @@ import { openStore } from "../../../src/datastore/mod.ts";
 import { run } from "../../support/process.ts";
 import { requires } from "../../support/requires.ts";
 import { tempDir } from "../../support/temp.ts";
-import { readOnlyUri, startStoreProcess, uriOf } from "./store_process.ts";
+import { readOnlyUri, startStoreProcess, uriOf } from "../../support/store_process.ts";
 
 const MIB = 1 << 20;
 const SOURCE_BYTES = 16 * MIB, TARGET_BYTES = 32 * MIB;

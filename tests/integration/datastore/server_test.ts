@@ -2,7 +2,13 @@ import assert from "node:assert/strict";
 import { run } from "../../support/process.ts";
 import { requires } from "../../support/requires.ts";
 import { tempDir } from "../../support/temp.ts";
-import { nbdCopy, nbdInfo, readOnlyUri, startStoreProcess, uriOf } from "./store_process.ts";
+import {
+  nbdCopy,
+  nbdInfo,
+  readOnlyUri,
+  startStoreProcess,
+  uriOf,
+} from "../../support/store_process.ts";
 
 const MIB = 1 << 20;
 const needs = requires({ io_uring: true, commands: ["nbdinfo", "nbdcopy", "qemu-io"] });

@@ -84,7 +84,7 @@ Deno.test({
 
 /** A server whose file system holds a synced file and is being written to. */
 async function runningServer(dir: string, type: string): Promise<Started> {
-  const script = new URL("killed_server.ts", import.meta.url).pathname;
+  const script = new URL("../../support/killed_server.ts", import.meta.url).pathname;
   const server = start(Deno.execPath(), ["run", "-A", "--quiet", script, dir, type]);
   await server.line(/serving (\S+)/);
   await Deno.writeTextFile(`${dir}/mnt/kept`, "kept");

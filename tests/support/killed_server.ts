@@ -2,8 +2,8 @@
  * A process to be killed by stale_test.ts: serves a volume in the folder of its first argument, mounts a
  * file system of its second argument's type on it, keeps writing there, and says when it does.
  */
-import { attachLoop, formatFilesystem, mountFilesystem } from "../../../src/sys/mod.ts";
-import { serveFile } from "../../support/served_file.ts";
+import { attachLoop, formatFilesystem, mountFilesystem } from "../../src/sys/mod.ts";
+import { serveFile } from "./served_file.ts";
 
 const [dir = "", type = ""] = Deno.args;
 const served = await serveFile({ dir, sizeBytes: 512 << 20 });

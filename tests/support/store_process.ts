@@ -1,7 +1,7 @@
-/** The test's end of serve.ts: a store process, its driver, and NBD tools on its volumes. */
-import { silentLog } from "../../../src/core/mod.ts";
-import { type DataStore, openStore } from "../../../src/datastore/mod.ts";
-import { type Output, run, start } from "../../support/process.ts";
+/** The test's end of store_program.ts: a store process, its driver, and NBD tools on its volumes. */
+import { silentLog } from "../../src/core/mod.ts";
+import { type DataStore, openStore } from "../../src/datastore/mod.ts";
+import { type Output, run, start } from "./process.ts";
 
 export interface StoreProcess extends AsyncDisposable {
   readonly store: DataStore;
@@ -21,7 +21,7 @@ export interface StoreProcessOptions {
 }
 
 export async function startStoreProcess(options: StoreProcessOptions): Promise<StoreProcess> {
-  const script = new URL("./serve.ts", import.meta.url).pathname;
+  const script = new URL("./store_program.ts", import.meta.url).pathname;
   const args = ["run", "-A", "--quiet", script, JSON.stringify(options)];
   const child = start(Deno.execPath(), args);
   try {

@@ -1,6 +1,6 @@
-/** A store server in a process of its own: `serve.ts OPTIONS-JSON`. Prints `ready URL TOKEN_FILE`. */
-import { createLog } from "../../../src/core/mod.ts";
-import { startStore } from "../../../src/datastore/mod.ts";
+/** A store server in a process of its own: `store_program.ts OPTIONS-JSON`. Prints `ready URL TOKEN_FILE`. */
+import { createLog } from "../../src/core/mod.ts";
+import { startStore } from "../../src/datastore/mod.ts";
 
 const options = JSON.parse(Deno.args[0] ?? "{}");
 const store = await startStore({ ...options, log: createLog() });
