@@ -24,6 +24,8 @@ import { ServedVolume } from "./served_volume.ts";
 
 const COPIER_OPERATIONS = 512;
 const HOUSEKEEPING_MS = 1000;
+/** How long a store may take to answer what is in flight when its volume is let go. */
+const LET_GO_WITHIN_MS = 5000;
 
 export interface ServiceOptions {
   readonly reactor: Reactor;
@@ -110,8 +112,10 @@ export class Service implements DataPlaneContext {
     openVolume: (open) => this.#openVolume(open),
     closeVolume: async ({ name }) => {
       const served = this.#volume(name);
-      await this.#nbd?.removeExport(name);
-      await served.close();
+      await this.#letGo(served, async () => {
+        await this.#nbd?.removeExport(name);
+        await served.close();
+      });
       this.#volumes.delete(name);
       return null;
     },
@@ -135,7 +139,9 @@ export class Service implements DataPlaneContext {
       return { uri: server.uri(name) };
     },
     unexportNbd: async ({ name }) => {
-      await this.#nbd?.removeExport(name);
+      const served = this.#volumes.get(name);
+      const remove = async () => await this.#nbd?.removeExport(name);
+      await (served ? this.#letGo(served, remove) : remove());
       return null;
     },
     exportFuse: ({ name, path }) => {
@@ -234,6 +240,28 @@ export class Service implements DataPlaneContext {
     }
   }
 
+  /**
+   * Ends the use of a volume without waiting for ever for a store that is away or does not answer: what it
+   * has not acknowledged was not acknowledged to anybody, and who had asked is cut off or gone.
+   */
+  async #letGo(served: ServedVolume, work: () => Promise<void>): Promise<void> {
+    const { active } = served.volume;
+    let done = false;
+    const giveUp = () => {
+      if (done) return;
+      active.setLossPolicy("fail");
+      active.abort();
+    };
+    if (active.connected) this.reactor.sleep(LET_GO_WITHIN_MS).then(giveUp);
+    else giveUp();
+    try {
+      await work();
+    } finally {
+      done = true;
+      active.setLossPolicy("hold");
+    }
+  }
+
   #serveNbd(serve: ServeNbd) {
     if (this.#nbd) throw new PsmaError("state/nbd", "Cannot listen: the NBD server is running");
     const server = new NbdServer({
@@ -262,8 +290,15 @@ export class Service implements DataPlaneContext {
   async #stop(): Promise<null> {
     this.#stopping = true;
     await this.#devices.closeAll();
-    await this.#nbd?.close();
-    for (const served of this.#volumes.values()) await served.close();
+    const unexported = this.#nbd?.close();
+    const close = async (served: ServedVolume) => {
+      await unexported;
+      await served.close();
+    };
+    await Promise.all(
+      [...this.#volumes.values()].map((served) => this.#letGo(served, () => close(served))),
+    );
+    await unexported;
     this.reactor.stop();
     return null;
   }

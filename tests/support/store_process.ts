@@ -7,6 +7,7 @@ export interface StoreProcess extends AsyncDisposable {
   readonly store: DataStore;
   readonly url: string;
   readonly token: string;
+  readonly token_file: string;
   /** All that it printed. */
   output(): string;
   /** Ends it as a crash would. */
@@ -32,6 +33,7 @@ export async function startStoreProcess(options: StoreProcessOptions): Promise<S
       store,
       url,
       token,
+      token_file,
       output: child.output,
       kill: async () => void await child.end("SIGKILL"),
       async [Symbol.asyncDispose]() {
