@@ -18,7 +18,8 @@ import { NBD_ERROR, NBD_FLAG, nbdErrorOf } from "../codec/mod.ts";
 import { closeFile, type Reactor } from "../sys/mod.ts";
 import type { Backend, Extent, LossPolicy } from "./backend.ts";
 import { NbdConnection, type NbdConnectionEvents } from "./nbd_connection.ts";
-import { type NbdConnected, NbdDialler, type NbdOffer } from "./nbd_handshake.ts";
+import { type NbdConnected, NbdDialler, type NbdOffer, NO_OFFER } from "./nbd_handshake.ts";
+import type { NbdBackendEvent, NbdBackendOptions } from "./nbd_options.ts";
 import { can, needsFlush, nextPiece, type Piece, STEP } from "./nbd_piece.ts";
 import { OpList, OpQueue } from "./nbd_queue.ts";
 import { parseNbdUri, targetText } from "./nbd_uri.ts";
@@ -28,31 +29,11 @@ const EIO = 5;
 const BACKOFF_MS_MIN = 50, BACKOFF_MS_MAX = 2000;
 const GROW_MS = 10_000, GOODBYE_MS = 1000;
 
-/** Until the server has said what it can do. */
-const NO_OFFER: NbdOffer = { sizeBytes: 0, flags: 0, blockBytesMax: 1 };
-
 /**
  * `up`: connected. `ending`: the connection is over, the kernel not yet done with it. `down`: being made
  * anew. `finished`: fenced out or closed, for good.
  */
 type State = "up" | "ending" | "down" | "finished";
-
-/** Something for the event log. */
-export interface NbdBackendEvent {
-  readonly type: string;
-  readonly severity: "info" | "warning" | "error";
-  readonly message: string;
-}
-
-export interface NbdBackendOptions {
-  /** `nbd://host:port/name` or `nbd+unix:///name?socket=/path`. */
-  readonly uri: string;
-  readonly reactor: Reactor;
-  readonly operations: Operations;
-  readonly onEvent?: (event: NbdBackendEvent) => void;
-  /** With it, an export that cannot be reached now is waited for and believed to be this large. */
-  readonly expectedSizeBytes?: number;
-}
 
 /**
  * Connects to an export; the loss policy is `hold` until it is set.

@@ -54,6 +54,9 @@ export interface NbdOffer {
   readonly blockBytesMax: number;
 }
 
+/** Until the server has said what it can do. */
+export const NO_OFFER: NbdOffer = { sizeBytes: 0, flags: 0, blockBytesMax: 1 };
+
 /** @param fd a connected socket in transmission phase, owned by the caller. */
 export interface NbdConnected {
   readonly fd: number;

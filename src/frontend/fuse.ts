@@ -12,7 +12,7 @@
  * error (the application sees EIO); an interrupted request is forgotten (ENOENT); an unmounted or
  * aborted connection (ENODEV, ECONNABORTED) ends the export. Not promised yet: taking over after a crash.
  */
-import { assert, type Clock, errnoText, PsmaError, systemClock } from "../core/mod.ts";
+import { assert, errnoText, PsmaError, systemClock } from "../core/mod.ts";
 import {
   checkFuseRequest,
   decodeFuseInit,
@@ -43,7 +43,7 @@ import {
 } from "../codec/mod.ts";
 import { closeFile, errno, hasMore, libc, type Reactor, umountLazily } from "../sys/mod.ts";
 import { HEADROOM, OPERATION, OPERATION_FLAG, type Requests } from "../volume/mod.ts";
-import { mountFuseFile } from "./fuse_mount.ts";
+import { type FuseMount, type FuseVolume, mountFuseFile } from "./fuse_mount.ts";
 import { type FuseTable, fuseTable } from "./fuse_table.ts";
 
 const EPERM = 1, ENOENT = 2, EINTR = 4, EAGAIN = 11, ENODEV = 19, EINVAL = 22;
@@ -53,24 +53,6 @@ const O_DSYNC = 0o10000;
 const REGULAR_FILE_MODE = 0o100600;
 /** Requests taken after one batch: then what they submit leaves, and other exports have their turn. */
 const BURST_MAX = 32;
-
-/** What an export needs of a volume. */
-export interface FuseVolume {
-  readonly name: string;
-  readonly sizeBytes: number;
-  submit(slot: number): void;
-}
-
-export interface FuseMount {
-  readonly reactor: Reactor;
-  readonly requests: Requests;
-  readonly volume: FuseVolume;
-  /** An empty regular file, made when absent; the volume appears in its place. */
-  readonly path: string;
-  /** Called once when the kernel, not `close`, ended the connection: without an error after an unmount. */
-  readonly onEnd: (error?: PsmaError) => void;
-  readonly clock?: Clock;
-}
 
 export class FuseExport {
   readonly path: string;

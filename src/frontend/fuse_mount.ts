@@ -1,8 +1,8 @@
 /**
- * Makes the connection of a FUSE export. mount(2) returns before the kernel's first request is answered,
+ * What a FUSE export is made of, and the making of its connection. mount(2) returns before the kernel's first request is answered,
  * so that the serving thread itself may call it.
  */
-import { PsmaError } from "../core/mod.ts";
+import { type Clock, PsmaError } from "../core/mod.ts";
 import {
   closeFile,
   cString,
@@ -12,11 +12,31 @@ import {
   libc,
   mountsAt,
   openFile,
+  type Reactor,
   sysError,
 } from "../sys/mod.ts";
+import type { Requests } from "../volume/mod.ts";
 
 const O_RDWR = 2, O_NONBLOCK = 0o4000, O_CLOEXEC = 0o2000000;
 const MS_NOSUID = 2n, MS_NODEV = 4n;
+
+/** What an export needs of a volume. */
+export interface FuseVolume {
+  readonly name: string;
+  readonly sizeBytes: number;
+  submit(slot: number): void;
+}
+
+export interface FuseMount {
+  readonly reactor: Reactor;
+  readonly requests: Requests;
+  readonly volume: FuseVolume;
+  /** An empty regular file, made when absent; the volume appears in its place. */
+  readonly path: string;
+  /** Called once when the kernel, not `close`, ended the connection: without an error after an unmount. */
+  readonly onEnd: (error?: PsmaError) => void;
+  readonly clock?: Clock;
+}
 
 /** @returns the descriptor of the mounted connection. @throws {PsmaError} as FuseExport.mount says. */
 export function mountFuseFile(path: string, maxIoBytes: number): number {
