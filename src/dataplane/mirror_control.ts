@@ -13,7 +13,10 @@ import { openBackend, type VolumeParts } from "./volume_opening.ts";
 export class MirrorControl {
   #mirror: Mirror | undefined;
 
-  constructor(readonly parts: VolumeParts, readonly baseline: LatencyBaseline) {}
+  constructor(
+    readonly parts: VolumeParts,
+    readonly baseline: LatencyBaseline,
+  ) {}
 
   /** @throws {PsmaError} state/no-mirror */
   get mirror(): Mirror {
@@ -32,7 +35,12 @@ export class MirrorControl {
     if (!record) return;
     const map = directory.openMap(record.id);
     const { backend, size_bytes } = record.target;
-    volume.attachLink(new MirrorLink(await openBackend(backend, context, size_bytes), map));
+    volume.attachLink(
+      new MirrorLink(
+        await openBackend(backend, context, size_bytes, volume.name),
+        map,
+      ),
+    );
     this.#run(record, true);
   }
 
@@ -41,14 +49,25 @@ export class MirrorControl {
     const { context, directory, emit, manifest, volume } = this.parts;
     if (this.#mirror) {
       if (this.#mirror.record.id === start.id) return;
-      throw new PsmaError("state/mirror", `Cannot mirror ${volume.name}: it is mirrored`);
+      throw new PsmaError(
+        "state/mirror",
+        `Cannot mirror ${volume.name}: it is mirrored`,
+      );
     }
     const { volume: _, ...rest } = start;
     const record: MirrorRecord = { ...rest, paused: false };
     if (start.target.size_bytes < volume.sizeBytes) {
-      throw new PsmaError("usage/size", "Cannot mirror: the target is smaller than the volume");
+      throw new PsmaError(
+        "usage/size",
+        "Cannot mirror: the target is smaller than the volume",
+      );
     }
-    const target = await openBackend(start.target.backend, context);
+    const target = await openBackend(
+      start.target.backend,
+      context,
+      undefined,
+      volume.name,
+    );
     const map = await directory.createMap(start.id, volume.sizeBytes);
     // Changes are tracked from here on; only then is it looked up what else there is to copy.
     volume.attachLink(new MirrorLink(target, map));
@@ -154,13 +173,18 @@ export class MirrorControl {
 
   #noMirror(): PsmaError {
     const { name } = this.parts.volume;
-    return new PsmaError("state/no-mirror", `Cannot do that: ${name} has no mirror`, {
-      hint: `Start one: psma mirror start ${name}`,
-    });
+    return new PsmaError(
+      "state/no-mirror",
+      `Cannot do that: ${name} has no mirror`,
+      {
+        hint: `Start one: psma mirror start ${name}`,
+      },
+    );
   }
 
   #run(record: MirrorRecord, resumed: boolean) {
-    const { context: { calls, reactor, clock, memory, digest }, emit, volume } = this.parts;
+    const { context: { calls, reactor, clock, memory, digest }, emit, volume } =
+      this.parts;
     const link = volume.link;
     if (!link) return;
     this.#mirror = new Mirror({
