@@ -5,6 +5,9 @@
  * A mirror is started ahead of time, when the forecast's upper quantile says that the volume passes its
  * threshold before a larger one could be ready. The switch waits until it is needed. Where the forecast
  * is absent, old or known to be wrong, the measured use alone decides.
+ *
+ * The cool-down damps what the forecast asks for and nothing else: a volume whose measured use is at its
+ * threshold is on its way to being full, and that must never wait.
  */
 import { formatDuration, formatSize } from "../core/mod.ts";
 import type { MirrorStatus } from "../dataplane/mod.ts";
@@ -219,7 +222,7 @@ function decideMirror(input: PlanInput, facts: Facts): Decision {
   };
 }
 
-/** A mirror is wanted: when the size cap and the cool-down let it be. */
+/** A mirror is wanted: when the size cap lets it be and, for a forecast's wish, the cool-down. */
 function start(input: PlanInput, facts: Facts, why: string): Decision {
   if (input.obstacle !== null) return { action: "blocked", because: [why, input.obstacle] };
   const remaining = facts.cooldown_remaining_ms;
@@ -229,11 +232,11 @@ function start(input: PlanInput, facts: Facts, why: string): Decision {
     }: raise max_size or free space.`;
     return { action: "blocked", because: [why, cap] };
   }
-  if (remaining > facts.lead.total_ms) {
-    return { action: "wait", because: [why, coolingDown(remaining)] };
-  }
-  // Inside the last lead time of a cool-down only the mirror is made; the switch waits for its end.
-  return { action: facts.too_full && remaining === 0 ? "scale" : "mirror", because: [why] };
+  if (facts.too_full) return { action: "scale", because: [why, ...overridden(remaining)] };
+  // Inside the last lead time of a cool-down the mirror is made; the switch waits for its end.
+  return remaining > facts.lead.total_ms
+    ? { action: "wait", because: [why, coolingDown(remaining)] }
+    : { action: "mirror", because: [why] };
 }
 
 function decideSwitch(input: PlanInput, facts: Facts): Decision {
@@ -247,10 +250,16 @@ function decideSwitch(input: PlanInput, facts: Facts): Decision {
   if (wanted && input.obstacle !== null) {
     return { action: "blocked", because: [why, input.obstacle] };
   }
-  if (wanted && facts.cooldown_remaining_ms > 0) {
-    return { action: "wait", because: [why, coolingDown(facts.cooldown_remaining_ms)] };
+  const remaining = facts.cooldown_remaining_ms;
+  if (wanted && remaining > 0 && !facts.too_full) {
+    return { action: "wait", because: [why, coolingDown(remaining)] };
   }
-  if (wanted) return { action: "switch", because: [why, "The mirror is complete."] };
+  if (wanted) {
+    return {
+      action: "switch",
+      because: [why, "The mirror is complete.", ...overridden(remaining)],
+    };
+  }
   return { action: "wait", because: ["The mirror is complete and waits until it is needed."] };
 }
 
@@ -279,6 +288,15 @@ function willBeTooFull(input: PlanInput, facts: Facts): string {
 
 function coolingDown(remainingMs: number): string {
   return `The cool-down after the last scaling event lasts ${formatDuration(remainingMs)} more.`;
+}
+
+/** What is measured does not wait: said where somebody might wonder. */
+function overridden(remainingMs: number): string[] {
+  if (remainingMs === 0) return [];
+  const left = formatDuration(remainingMs);
+  return [
+    `The cool-down has ${left} left, but it holds back only what the forecast alone asks for.`,
+  ];
 }
 
 /** What a person wants to see under any decision. */

@@ -191,15 +191,54 @@ Deno.test("plan: advise says what it would do and does not do it", () => {
   match(plan.because.join(" "), /would scale now; the configuration says approve: advise/);
 });
 
-Deno.test("plan: a cool-down holds the switch, and lets the mirror begin a lead time before its end", () => {
-  const memory = { ...NO_MEMORY, last_scale_at_ms: NOW - 10_000 };
-  const hot = { used_bytes: 9 * GiB, memory };
+/** Scaled ten seconds ago. */
+const JUST_SCALED = { ...NO_MEMORY, last_scale_at_ms: NOW - 10_000 };
+
+Deno.test("plan: a cool-down damps the forecast, and lets the mirror begin a lead time before its end", () => {
+  const hot = { memory: JUST_SCALED, forecast: forecast(5 * GiB, 0, 9000 * GiB) };
   const early = planOf(hot, { cooldown_ms: HOUR });
   equal(early.action, "wait");
   match(early.because.join(" "), /cool-down after the last scaling event lasts 59m 50s more/);
   equal(planOf(hot, { cooldown_ms: 20_000 }).action, "mirror");
   equal(planOf({ ...hot, mirror: mirror("ready") }, { cooldown_ms: 20_000 }).action, "wait");
   equal(planOf({ ...hot, mirror: mirror("ready") }, { cooldown_ms: 10_000 }).action, "switch");
+});
+
+Deno.test("plan: a volume that is filling up is not held back by its cool-down", () => {
+  for (const one of [null, forecast(8.5 * GiB, GiB, 2 * GiB)]) {
+    const full = { used_bytes: 8.5 * GiB, memory: JUST_SCALED, forecast: one };
+    const begun = planOf(full, { cooldown_ms: HOUR });
+    equal(begun.action, "scale");
+    match(begun.because.join(" "), /at or above the threshold.* cool-down has 59m 50s left, but/);
+    equal(planOf({ ...full, mirror: mirror("failed") }, { cooldown_ms: HOUR }).action, "scale");
+    const switched = planOf({ ...full, mirror: mirror("tracking") }, { cooldown_ms: HOUR });
+    equal(switched.action, "switch");
+    match(switched.because.join(" "), /cool-down has 59m 50s left/);
+  }
+});
+
+Deno.test("plan: a volume that fills without a pause is scaled each time before it is full", () => {
+  const RATE_BYTES_PER_MIN = 0.2 * GiB;
+  let [size, used, now] = [10 * GiB, 5 * GiB, NOW];
+  let memory = NO_MEMORY;
+  for (let minute = 0; minute < 24 * 60 && size < 200 * GiB; minute++) {
+    now += 60_000;
+    used += RATE_BYTES_PER_MIN;
+    ok(used < size, `full after ${minute} minutes at ${size / GiB} GiB`);
+    const { plan, memory: next } = planVolume(input({
+      now_ms: now,
+      size_bytes: size,
+      usable_bytes: size,
+      used_bytes: used,
+      forecast: null,
+      memory,
+    }));
+    memory = next;
+    if (plan.action !== "scale") continue;
+    size = plan.target_size_bytes ?? 0;
+    memory = { ...memory, last_scale_at_ms: now };
+  }
+  equal(size, 200 * GiB);
 });
 
 Deno.test("plan: file system overhead is added to the target", () => {
@@ -261,11 +300,21 @@ Deno.test("plan law: never above the cap, never a shrink, and a target only with
   }));
 });
 
-Deno.test("plan law: nothing changes size within the cool-down", () => {
+Deno.test("plan law: within the cool-down nothing changes size unless the measured use asks for it", () => {
   fc.assert(fc.property(anyInput, (one) => {
     const { plan } = planVolume(one);
     const cooling = (plan.numbers["cooldown_remaining_ms"] ?? 0) > 0;
-    return !cooling || !["scale", "switch"].includes(plan.action);
+    const full = one.used_bytes >= one.policy.threshold * one.usable_bytes;
+    return !cooling || full || !["scale", "switch"].includes(plan.action);
+  }));
+});
+
+Deno.test("plan law: at the threshold, a cool-down changes nothing about what is done", () => {
+  fc.assert(fc.property(anyInput, fc.integer({ min: 0, max: HOUR }), (one, since) => {
+    const used_bytes = Math.max(one.used_bytes, one.policy.threshold * one.usable_bytes);
+    const at = (last_scale_at_ms: number | null) =>
+      planVolume({ ...one, used_bytes, memory: { ...NO_MEMORY, last_scale_at_ms } }).plan.action;
+    equal(at(NOW - since), at(null));
   }));
 });
 
