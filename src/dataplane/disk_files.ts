@@ -4,6 +4,8 @@ import { closeFile, fileSize, mapFile, openFile, type Reactor, unmapMemory } fro
 import type { MappedFile, VolumeFiles } from "../volume/mod.ts";
 
 export class DiskFiles implements VolumeFiles {
+  readonly bootId: string = Deno.readTextFileSync("/proc/sys/kernel/random/boot_id").trim();
+
   constructor(readonly reactor: Reactor) {}
 
   read(path: string): Uint8Array | undefined {

@@ -2,9 +2,10 @@
  * A volume's mirror as commands see it: started, paused, cancelled, converged, and gone on with after a
  * restart from its change map, which is exact after a kill. At most one at a time.
  */
-import { PsmaError } from "../core/mod.ts";
+import { PsmaError, toPsmaError } from "../core/mod.ts";
+import type { Backend } from "../backend/mod.ts";
 import { Mirror } from "../mirror/mod.ts";
-import { MirrorLink, type MirrorRecord } from "../volume/mod.ts";
+import { type ChangeMap, MirrorLink, type MirrorRecord } from "../volume/mod.ts";
 import type { LatencyBaseline } from "./latency_baseline.ts";
 import type { MirrorStatus, StartMirror } from "./messages.ts";
 import { targetControl } from "./target_control.ts";
@@ -13,10 +14,7 @@ import { openBackend, type VolumeParts } from "./volume_opening.ts";
 export class MirrorControl {
   #mirror: Mirror | undefined;
 
-  constructor(
-    readonly parts: VolumeParts,
-    readonly baseline: LatencyBaseline,
-  ) {}
+  constructor(readonly parts: VolumeParts, readonly baseline: LatencyBaseline) {}
 
   /** @throws {PsmaError} state/no-mirror */
   get mirror(): Mirror {
@@ -30,45 +28,31 @@ export class MirrorControl {
 
   /** Goes on with the mirror that the manifest names, if it names one. */
   async recover(): Promise<void> {
-    const { context, directory, manifest, volume } = this.parts;
+    const { context, manifest, volume } = this.parts;
     const record = manifest.current.mirror;
     if (!record) return;
-    const map = directory.openMap(record.id);
+    const map = await this.#openMap(record.id);
     const { backend, size_bytes } = record.target;
     volume.attachLink(
-      new MirrorLink(
-        await openBackend(backend, context, size_bytes, volume.name),
-        map,
-      ),
+      new MirrorLink(await openBackend(backend, context, size_bytes, volume.name), map),
     );
-    this.#run(record, true);
+    this.#run(record);
   }
 
   /** @throws {PsmaError} state/mirror, usage/size, store/unreachable, sys/...; nothing is left then. */
   async start(start: StartMirror): Promise<void> {
-    const { context, directory, emit, manifest, volume } = this.parts;
+    const { context, emit, manifest, volume } = this.parts;
     if (this.#mirror) {
       if (this.#mirror.record.id === start.id) return;
-      throw new PsmaError(
-        "state/mirror",
-        `Cannot mirror ${volume.name}: it is mirrored`,
-      );
+      throw new PsmaError("state/mirror", `Cannot mirror ${volume.name}: it is mirrored`);
     }
     const { volume: _, ...rest } = start;
     const record: MirrorRecord = { ...rest, paused: false };
     if (start.target.size_bytes < volume.sizeBytes) {
-      throw new PsmaError(
-        "usage/size",
-        "Cannot mirror: the target is smaller than the volume",
-      );
+      throw new PsmaError("usage/size", "Cannot mirror: the target is smaller than the volume");
     }
-    const target = await openBackend(
-      start.target.backend,
-      context,
-      undefined,
-      volume.name,
-    );
-    const map = await directory.createMap(start.id, volume.sizeBytes);
+    const target = await openBackend(start.target.backend, context, undefined, volume.name);
+    const map = await this.#createMap(start.id, target);
     // Changes are tracked from here on; only then is it looked up what else there is to copy.
     volume.attachLink(new MirrorLink(target, map));
     try {
@@ -81,11 +65,32 @@ export class MirrorControl {
       await target.close();
       throw error;
     }
-    this.#run(record, false);
+    this.#run(record);
     emit("mirror.started", "info", `Mirroring to ${target.description}`, {
       dirty_bytes: map.dirtyBytes,
       target_size_bytes: start.target.size_bytes,
     });
+  }
+
+  /** A map that cannot be read costs a full resync, never the volume. */
+  async #openMap(id: string): Promise<ChangeMap> {
+    const { directory, emit, volume } = this.parts;
+    try {
+      return directory.openMap(id);
+    } catch (error) {
+      const { message } = toPsmaError(error);
+      emit("mirror.map-lost", "warning", `Everything is copied again: ${message}`);
+      return await directory.replaceMap(id, volume.sizeBytes);
+    }
+  }
+
+  async #createMap(id: string, target: Backend): Promise<ChangeMap> {
+    try {
+      return await this.parts.directory.createMap(id, this.parts.volume.sizeBytes);
+    } catch (error) {
+      await target.close();
+      throw error;
+    }
   }
 
   async pause(paused: boolean): Promise<void> {
@@ -129,7 +134,9 @@ export class MirrorControl {
     await this.#mirror.end();
     this.#mirror = undefined;
     await this.parts.volume.detachLink();
-    link?.map.close();
+    if (!link) return;
+    link.target.onLost = undefined;
+    link.map.close();
   }
 
   updateCounters(): void {
@@ -173,18 +180,13 @@ export class MirrorControl {
 
   #noMirror(): PsmaError {
     const { name } = this.parts.volume;
-    return new PsmaError(
-      "state/no-mirror",
-      `Cannot do that: ${name} has no mirror`,
-      {
-        hint: `Start one: psma mirror start ${name}`,
-      },
-    );
+    return new PsmaError("state/no-mirror", `Cannot do that: ${name} has no mirror`, {
+      hint: `Start one: psma mirror start ${name}`,
+    });
   }
 
-  #run(record: MirrorRecord, resumed: boolean) {
-    const { context: { calls, reactor, clock, memory, digest }, emit, volume } =
-      this.parts;
+  #run(record: MirrorRecord) {
+    const { context: { calls, reactor, clock, memory, digest }, emit, volume } = this.parts;
     const link = volume.link;
     if (!link) return;
     this.#mirror = new Mirror({
@@ -198,7 +200,6 @@ export class MirrorControl {
       control: targetControl(this.parts, record.target),
       digest,
       emit,
-      resumed,
     });
     this.#mirror.start();
   }

@@ -15,6 +15,8 @@ import { MirrorControl } from "./mirror_control.ts";
 import { Switching } from "./switching.ts";
 import { openParts, type VolumeParts } from "./volume_opening.ts";
 
+const CLOSE_WITHIN_MS = 5000, CLOSE_POLL_MS = 10;
+
 export class ServedVolume {
   maxSizeBytes: number;
   readonly volume: Volume;
@@ -168,10 +170,23 @@ export class ServedVolume {
     await this.volume.close();
     const target = this.volume.link?.target;
     await this.#mirrors.drop();
+    await this.#idle();
     await this.#parts.context.calls.flush(this.volume.active);
-    if (target) await target.close();
-    await this.volume.active.close();
     await this.#switching.close();
+    if (target && target !== this.volume.active) await target.close();
+    await this.volume.active.close();
+  }
+
+  /**
+   * Waits for a change that is under way: without its mirror it ends soon. Not for ever: a commit that the
+   * disk refuses is tried again and again, and either outcome is safe now that nothing is written any more.
+   */
+  async #idle() {
+    const { reactor, clock } = this.#parts.context;
+    const deadlineMs = clock.monotonicMs() + CLOSE_WITHIN_MS;
+    while (this.#busy !== undefined && clock.monotonicMs() < deadlineMs) {
+      await reactor.sleep(CLOSE_POLL_MS);
+    }
   }
 
   async #exclusively<T>(what: string, work: () => Promise<T>): Promise<T> {

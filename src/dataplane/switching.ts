@@ -22,7 +22,7 @@ interface Committed {
 }
 
 export class Switching {
-  #backup: Backend | undefined;
+  #finishing: Promise<void> = Promise.resolve();
 
   constructor(
     readonly parts: VolumeParts,
@@ -51,14 +51,15 @@ export class Switching {
     });
     this.mirrors.letGo();
     if (link) link.target.onLost = undefined;
-    this.#backup = former;
     this.#tellCommitted(report);
-    context.supervise("cutover", this.#finish({ mirror, link, former, report, window }));
+    this.#finishing = this.#finish({ mirror, link, former, report, window });
+    context.supervise("cutover", this.#finishing);
     return report;
   }
 
+  /** Resolves when nothing of a cutover is left to do; a failure has been told. */
   async close(): Promise<void> {
-    await this.#backup?.close();
+    await this.#finishing.catch(() => {});
   }
 
   #tellCommitted({ epoch, size_before_bytes, size_after_bytes }: CutoverReport) {
@@ -79,7 +80,6 @@ export class Switching {
     await manifest.commit((now) => ({ ...now, last_cutover }));
     link?.map.close();
     directory.removeMap(mirror.record.id);
-    if (this.#backup === former) this.#backup = undefined;
     await former.close();
     emit("cutover.measured", "info", "The cutover's latencies are measured", {
       window_p99_us: latency_us.window_p99,

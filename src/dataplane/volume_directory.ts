@@ -21,6 +21,11 @@ export class VolumeDirectory {
     return ChangeMap.create(this.files, this.#mapPath(mirrorId), sizeBytes);
   }
 
+  /** In place of a map that is lost: everything is dirty. */
+  replaceMap(mirrorId: string, sizeBytes: number): Promise<ChangeMap> {
+    return ChangeMap.create(this.files, this.#mapPath(mirrorId), sizeBytes, { dirty: true });
+  }
+
   /** @throws {PsmaError} state/change-map, sys/... */
   openMap(mirrorId: string): ChangeMap {
     return ChangeMap.open(this.files, this.#mapPath(mirrorId));

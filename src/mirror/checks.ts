@@ -36,7 +36,18 @@ export class DigestChecks {
   readonly #strikes = new Map<number, number>();
   #failure: unknown;
 
-  constructor(readonly options: CheckOptions) {}
+  readonly #abandoned: Promise<never>;
+  #abandon: (error: PsmaError) => void = () => {};
+
+  constructor(readonly options: CheckOptions) {
+    this.#abandoned = new Promise((_, reject) => this.#abandon = reject);
+    this.#abandoned.catch(() => {});
+  }
+
+  /** Waits for no store any more: what is under way fails now, and what comes, at once. */
+  abandon(): void {
+    this.#abandon(new PsmaError("state/ended", "Cannot check an extent: the mirror has ended"));
+  }
 
   /** Takes over an extent whose chunks are CHECK.pending. Waits while too many batches are under way. */
   async add(extent: CopiedExtent): Promise<void> {
@@ -68,7 +79,8 @@ export class DigestChecks {
     const { link, ask } = this.options;
     const unsettled = new Set(batch);
     try {
-      const digests = await ask(batch.map(({ at, length }) => ({ at, length })));
+      const ranges = batch.map(({ at, length }) => ({ at, length }));
+      const digests = await Promise.race([ask(ranges), this.#abandoned]);
       for (const [index, extent] of batch.entries()) {
         if (link.hasCheck(extent, CHECK.tainted)) {
           await this.#checkAgain(extent);
@@ -94,9 +106,8 @@ export class DigestChecks {
     let settled = false;
     try {
       await volume.lock(range);
-      const [source, [target]] = await limit(
-        Promise.all([digestSource(range), ask([range])]),
-      );
+      const answers = Promise.all([digestSource(range), ask([range])]);
+      const [source, [target]] = await limit(Promise.race([answers, this.#abandoned]));
       settled = true;
       link.setCheck(range, CHECK.none);
       this.#compare(range, source, target);

@@ -50,8 +50,6 @@ export interface MirrorOptions {
   readonly control: TargetControl;
   readonly digest: Digest;
   readonly emit: MirrorEventSink;
-  /** True when the first round is over already (a restart). */
-  readonly resumed: boolean;
 }
 
 /** Numbers for status. Bytes, milliseconds, bytes per second, seconds. */
@@ -77,6 +75,7 @@ export class Mirror {
   #state: MirrorState;
   #reason: string | undefined;
   #wantReady = false;
+  #watching = false;
   #ended = false;
   #finished: Promise<void> | undefined;
   #change: { promise: Promise<void>; resolve: (value: void) => void };
@@ -87,7 +86,7 @@ export class Mirror {
   constructor(options: MirrorOptions) {
     this.#options = options;
     const { volume, link, calls, turns, memory, digest, record, clock } = options;
-    this.#state = options.record.paused ? "paused" : options.resumed ? "tracking" : "requested";
+    this.#state = options.record.paused ? "paused" : "requested";
     this.#change = turns.deferred<void>();
     this.#rate = new RateMeter(clock);
     this.#pacer = new Pacer(
@@ -231,6 +230,7 @@ export class Mirror {
   async end(): Promise<void> {
     this.#ended = true;
     this.copier.stop();
+    this.checks.abandon();
     this.#signal();
     await this.#finished;
     await this.checks.settle().catch(() => {});
@@ -277,6 +277,7 @@ export class Mirror {
         this.#options.volume.dropWriteThrough("it is not needed now");
       }
     } else if (this.#wantReady && this.#state !== "requested") await this.#converge();
+    else if (this.#state === "converging") this.#to("fell-back");
     else if (this.#state === "tracking") {
       await this.#wait(record.resync_interval_ms);
       if (this.#state !== "tracking" || this.#wantReady || this.#ended) return;
@@ -299,7 +300,7 @@ export class Mirror {
     this.#reason = undefined;
     this.#to("round-done");
     if (this.#rounds === 1 && event === "first-round") {
-      this.#options.emit("mirror.synced", "info", "The initial sync is complete", {
+      this.#options.emit("mirror.synced", "info", "The mirror has what the volume had", {
         copied_bytes: this.copier.copiedBytes,
         digests_checked: this.checks.checked,
       });
@@ -340,12 +341,14 @@ export class Mirror {
   async #watchWriteThrough() {
     const { volume, link, turns, record } = this.#options;
     const limitMs = record.write_through_timeout_ms;
+    if (this.#watching) return;
+    this.#watching = true;
     while (link.writeThrough && volume.link === link) {
       await turns.sleep(Math.max(5, limitMs / 8));
       if (link.committing || volume.mirrorWaitMs() <= limitMs) continue;
       volume.dropWriteThrough(`the target did not answer within ${limitMs} ms`);
-      link.target.abort();
     }
+    this.#watching = false;
   }
 
   #fellBack(reason: string) {

@@ -2,7 +2,7 @@
 import { assert } from "../core/mod.ts";
 
 /**
- * - requested: the target exists, nothing was copied yet
+ * - requested: the target exists; a round is due at once (after a start, a restart or a resume)
  * - syncing: the first round copies everything that is not a hole
  * - tracking: the target is behind by what the dirty bitmap says; waiting for the next round
  * - resyncing: a round copies what is dirty
@@ -53,8 +53,8 @@ const TABLE: Readonly<Record<MirrorState, Partial<Record<MirrorEvent, MirrorStat
   ready: { cutover: "switching", "fell-back": "tracking", pause: "paused", fail: "failed" },
   switching: { committed: "switched", aborted: "tracking", "fell-back": "tracking" },
   switched: {},
-  paused: { resume: "tracking", fail: "failed" },
-  failed: { resume: "tracking" },
+  paused: { resume: "requested", fail: "failed" },
+  failed: { resume: "requested" },
 };
 
 /** The state after an event; undefined when the event has no meaning there. */

@@ -1,6 +1,7 @@
 /**
  * What a mirror's target lacks, one bit per chunk, in a mapped file: exact after the process was killed,
- * because the pages belong to the kernel. (Power loss is not covered: the pages may not have been written.)
+ * because the pages belong to the kernel. After another boot the pages may be older than the data they speak
+ * of, so then everything is dirty.
  *
  * Planes:
  * - `dirty`: the target lacks what the source has in this chunk.
@@ -50,11 +51,17 @@ export class ChangeMap {
     this.#dirtyChunks = countBits(this.#dirty);
   }
 
-  /** Makes an empty map for `sizeBytes`, replacing what was there, and opens it. */
-  static async create(files: VolumeFiles, path: string, sizeBytes: number): Promise<ChangeMap> {
-    const chunks = Math.ceil(sizeBytes / CHUNK_BYTES);
+  /** Makes a map for `sizeBytes`, replacing what was there, and opens it. @param dirty every chunk is. */
+  static async create(
+    files: VolumeFiles,
+    path: string,
+    sizeBytes: number,
+    { dirty = false }: { dirty?: boolean } = {},
+  ): Promise<ChangeMap> {
+    const chunks = Math.ceil(sizeBytes / CHUNK_BYTES), boot_id = files.bootId;
     const bytes = new Uint8Array(changeMapBytes(chunks));
-    bytes.set(encodeChangeMapHeader({ chunk_bytes: CHUNK_BYTES, chunks }));
+    bytes.set(encodeChangeMapHeader({ chunk_bytes: CHUNK_BYTES, chunks, boot_id }));
+    if (dirty) setBits(new Uint32Array(bytes.buffer, CHANGE_MAP_HEADER_BYTES), chunks);
     await files.replace(path, bytes);
     return ChangeMap.open(files, path);
   }
@@ -67,11 +74,20 @@ export class ChangeMap {
       if (file.bytes.length < changeMapBytes(header.chunks)) throw shortMap(path);
       const map = new ChangeMap(file, header);
       map.unstableToDirty();
+      if (header.boot_id !== files.bootId) map.#doubt(files.bootId);
       return map;
     } catch (error) {
       file.close();
       throw error;
     }
+  }
+
+  /** The pages come from another boot. The header is changed last: until then they are doubted again. */
+  #doubt(bootId: string) {
+    setBits(this.#dirty, this.chunks);
+    this.#dirtyChunks = this.chunks;
+    const header = { chunk_bytes: this.chunkBytes, chunks: this.chunks, boot_id: bootId };
+    this.#file.bytes.set(encodeChangeMapHeader(header));
   }
 
   get dirtyChunks(): number {
@@ -180,6 +196,11 @@ function shortMap(path: string): PsmaError {
   return new PsmaError("state/change-map", `Cannot read ${path}: the file is cut short`, {
     hint: "Cancel the mirror and start it again; the volume itself is not affected.",
   });
+}
+
+function setBits(words: Uint32Array, count: number) {
+  words.fill(0xffffffff, 0, count >>> 5);
+  if (count % 32 > 0) words[count >>> 5] = 2 ** (count % 32) - 1;
 }
 
 function countBits(words: Uint32Array): number {

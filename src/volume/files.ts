@@ -11,6 +11,8 @@ export interface MappedFile extends Memory {
 }
 
 export interface VolumeFiles {
+  /** Changes with every boot of the kernel that keeps the mapped files' pages. */
+  readonly bootId: string;
   /** @returns the file's bytes; undefined when there is no such file. @throws {PsmaError} sys/... */
   read(path: string): Uint8Array | undefined;
   /**

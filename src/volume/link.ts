@@ -44,6 +44,10 @@ export class MirrorLink {
     return false;
   }
 
+  get hasLocks(): boolean {
+    return this.#locks.length > 0;
+  }
+
   lock(range: Range): void {
     this.#locks.push(range);
   }

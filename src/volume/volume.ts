@@ -53,6 +53,8 @@ export class Volume {
   readonly #targetOwner: number;
   readonly #readOwner: number;
   readonly #writes: WritesInFlight;
+  /** 1: answered without the target, where the write may still land; it counts as in flight until then. */
+  readonly #abandoned: Uint8Array;
   #inFlight = 0;
   #drainWaiters: (() => void)[] = [];
 
@@ -74,6 +76,7 @@ export class Volume {
     this.#readOwner = options.operations.registerOwner((slot, errno) =>
       this.#readDone(slot, errno)
     );
+    this.#abandoned = new Uint8Array(options.requests.count);
     this.#writes = new WritesInFlight(options.requests, options.turns);
     this.counters.set(COUNTER.sizeBytes, options.sizeBytes);
   }
@@ -147,7 +150,8 @@ export class Volume {
     const requests = this.#requests, link = this.#link;
     const at = requests.at[slot] as number, length = requests.length[slot] as number;
     if (link !== undefined) {
-      if (link.isLocked(at, length)) {
+      // Writes that overlap must reach both sides in one order, or the sides differ for good.
+      if (link.isLocked(at, length) || (link.writeThrough && this.#writes.touch(at, length))) {
         link.waiting.push(slot);
         return;
       }
@@ -222,7 +226,23 @@ export class Volume {
         this.#sideDone(slot, SIDE.target);
       }
     }
+    if (this.#abandoned[slot] === 1) this.#landed(slot);
     requests.unpin(slot);
+  }
+
+  /** What was left behind has ended at the target. */
+  #landed(slot: number) {
+    this.#abandoned[slot] = 0;
+    if (this.#requests.waitingFor[slot] !== 0) return;
+    this.#writes.remove(slot);
+    this.#wakeWaiting();
+  }
+
+  /** A write has ended: what waited for its range may go on. */
+  #wakeWaiting() {
+    this.#writes.tellWaiters();
+    const link = this.#link;
+    if (link !== undefined && link.waiting.length > 0) this.#resume(link);
   }
 
   #sideDone(slot: number, side: number) {
@@ -233,7 +253,7 @@ export class Volume {
 
   #finish(slot: number) {
     const requests = this.#requests;
-    this.#writes.remove(slot);
+    if (this.#abandoned[slot] === 0) this.#writes.remove(slot);
     const micros = (this.#clock.monotonicMs() - (requests.startedMs[slot] as number)) * 1000;
     this.counters.record(
       requests.code[slot] as number,
@@ -244,7 +264,7 @@ export class Volume {
     );
     this.#inFlight--;
     requests.complete(slot);
-    this.#writes.tellWaiters();
+    this.#wakeWaiting();
     if (this.#inFlight === 0 && this.#drainWaiters.length > 0) this.#tellDrainWaiters();
   }
 
@@ -284,7 +304,12 @@ export class Volume {
       link.map.markDirty(requests.at[slot] as number, requests.length[slot] as number);
       if (((requests.waitingFor[slot] as number) & SIDE.target) !== 0) pending.push(slot);
     }
-    for (const slot of pending) this.#sideDone(slot, SIDE.target);
+    for (const slot of pending) {
+      this.#abandoned[slot] = 1;
+      this.#sideDone(slot, SIDE.target);
+    }
+    // What is still on its way there would keep its range from being copied: it ends now.
+    if (link.targetInFlight > 0 || link.hasLocks) link.target.abort();
     if (reason !== undefined) link.onFallback?.(reason);
     this.#turns.wake();
   }
@@ -306,7 +331,7 @@ export class Volume {
 
   /** True when a write in flight touches the range. */
   hasWriteIn(range: Range): boolean {
-    return this.#writes.touch(range);
+    return this.#writes.touch(range.at, range.length);
   }
 
   /** New writes to the range wait until `unlock`. Resolves when those in flight there are complete. */

@@ -48,20 +48,20 @@ export class WritesInFlight {
     this.#position[slot] = -1;
   }
 
-  /** True when a write in flight touches the range. */
-  touch(range: Range): boolean {
+  /** Hot path. True when a write in flight touches [from, from + size). */
+  touch(from: number, size: number): boolean {
     const { at: ats, length: lengths } = this.requests;
     for (let i = 0; i < this.#count; i++) {
       const slot = this.#slots[i] as number;
       const at = ats[slot] as number, length = lengths[slot] as number;
-      if (at < range.at + range.length && range.at < at + length) return true;
+      if (at < from + size && from < at + length) return true;
     }
     return false;
   }
 
   /** Resolves when none touches the range; whoever calls keeps new ones from beginning there. */
   async leave(range: Range): Promise<void> {
-    while (this.touch(range)) {
+    while (this.touch(range.at, range.length)) {
       const { promise, resolve } = this.turns.deferred<void>();
       this.#waiters.push({ range, resolve });
       await promise;
@@ -72,7 +72,7 @@ export class WritesInFlight {
   tellWaiters(): void {
     if (this.#waiters.length === 0) return;
     const waiters = this.#waiters;
-    this.#waiters = waiters.filter(({ range }) => this.touch(range));
+    this.#waiters = waiters.filter(({ range }) => this.touch(range.at, range.length));
     for (const waiter of waiters) if (!this.#waiters.includes(waiter)) waiter.resolve();
   }
 }

@@ -29,6 +29,11 @@ export class GatedBackend implements Backend {
     this.#holding = true;
   }
 
+  /** Lets new operations through; those that are held stay so. */
+  overtake(): void {
+    this.#holding = false;
+  }
+
   release(): void {
     this.#holding = false;
     const held = this.#held;

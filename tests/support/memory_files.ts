@@ -6,6 +6,7 @@ import type { MappedFile, VolumeFiles } from "../../src/volume/mod.ts";
 
 export class MemoryFiles implements VolumeFiles {
   readonly #files = new Map<string, Uint8Array<ArrayBuffer>>();
+  bootId = "first boot";
   #mapped = 0;
 
   /** Mappings that nobody has closed. */

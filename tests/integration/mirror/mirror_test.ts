@@ -97,7 +97,6 @@ async function startMirror(
     control,
     digest,
     emit: (type) => events.push(type),
-    resumed: false,
   });
   mirror.start();
   return { mirror, link, control, events, target };

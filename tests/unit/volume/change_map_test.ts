@@ -96,3 +96,22 @@ Deno.test({
       }
     }),
 });
+
+Deno.test("ChangeMap from another boot has every chunk dirty, and none beyond the last", async () => {
+  const files = new MemoryFiles();
+  (await ChangeMap.create(files, PATH, SIZE)).close();
+  files.bootId = "second boot";
+  const map = ChangeMap.open(files, PATH);
+  assert.equal(map.dirtyChunks, map.chunks);
+  assert.equal(dirtyChunks(map).at(-1), map.chunks - 1);
+  map.beginCopy(0, SIZE);
+  map.beginFlush();
+  map.flushed(true);
+  map.close();
+  assert.equal(ChangeMap.open(files, PATH).dirtyChunks, 0);
+});
+
+Deno.test("ChangeMap create can begin with every chunk dirty", async () => {
+  const map = await ChangeMap.create(new MemoryFiles(), PATH, SIZE, { dirty: true });
+  assert.deepEqual([map.dirtyChunks, dirtyChunks(map).at(-1)], [101, 100]);
+});

@@ -28,12 +28,12 @@ Deno.test("WritesInFlight.touch() sees overlaps only, and never a flush", () => 
   const { writes, begin } = setting();
   begin(3, 100, 50);
   begin(5, 0, 0);
-  assert.ok(writes.touch({ at: 149, length: 1 }));
-  assert.ok(writes.touch({ at: 0, length: 101 }));
-  assert.ok(!writes.touch({ at: 150, length: 10 }));
-  assert.ok(!writes.touch({ at: 0, length: 100 }));
+  assert.ok(writes.touch(149, 1));
+  assert.ok(writes.touch(0, 101));
+  assert.ok(!writes.touch(150, 10));
+  assert.ok(!writes.touch(0, 100));
   writes.remove(3);
-  assert.ok(!writes.touch({ at: 0, length: 4096 }));
+  assert.ok(!writes.touch(0, 4096));
   assert.equal(writes.count, 1);
 });
 

@@ -1,0 +1,148 @@
+/** A volume with a mirror whose source and target can be held back, and single blocks of I/O on it. */
+import assert from "node:assert/strict";
+import { FileBackend, OPERATION } from "../../src/backend/mod.ts";
+import { digestExtents } from "../../src/dataplane/digests.ts";
+import { cutOver, CutoverWindow, loadDigest, Mirror } from "../../src/mirror/mod.ts";
+import {
+  ChangeMap,
+  ManifestFile,
+  MirrorLink,
+  type Placement,
+  Volume,
+} from "../../src/volume/mod.ts";
+import { GatedBackend } from "./gated_backend.ts";
+import type { InThread } from "./in_thread.ts";
+import type { TempDir } from "./temp.ts";
+
+const MIB = 2 ** 20;
+const BLOCK_BYTES = 4096;
+const digest = await loadDigest();
+
+export class MirrorRig {
+  readonly #waiting = new Map<number, (errno: number) => void>();
+  readonly #owner: number;
+
+  private constructor(
+    readonly thread: InThread,
+    readonly volume: Volume,
+    readonly target: GatedBackend,
+    readonly mirror: Mirror,
+    readonly manifest: ManifestFile,
+  ) {
+    this.#owner = thread.requests.registerOwner((slot) => {
+      thread.reactor.wake();
+      this.#waiting.get(slot)?.(thread.requests.errno[slot] as number);
+    });
+  }
+
+  /** A volume of 4 MiB of zeros, its mirror started with a target of 5 MiB. */
+  static async start(thread: InThread, temp: TempDir): Promise<MirrorRig> {
+    const { reactor, operations, calls, turns, memory, clock, files } = thread;
+    const place = (name: string, size_bytes: number): Placement => {
+      const path = temp.file(name);
+      Deno.writeFileSync(path, new Uint8Array(0));
+      Deno.truncateSync(path, size_bytes);
+      return { store: "local", store_volume: name, size_bytes, backend: { type: "file", path } };
+    };
+    const active = place("source", 4 * MIB), record_target = place("target", 5 * MIB);
+    const backend = (name: string) =>
+      new FileBackend({ path: temp.file(name), reactor, operations });
+    const target = new GatedBackend(backend("target"));
+    const volume = new Volume({
+      name: "data",
+      sizeBytes: 4 * MIB,
+      active: backend("source"),
+      ...thread,
+    });
+    const manifest = await ManifestFile.create(files, temp.file("manifest"), {
+      name: "data",
+      size_bytes: 4 * MIB,
+      epoch: 1,
+      active,
+      mirror: null,
+      prepare: null,
+      backup: null,
+      last_cutover: null,
+    });
+    const map = await ChangeMap.create(files, temp.file("map"), 4 * MIB);
+    const link = new MirrorLink(target, map);
+    volume.attachLink(link);
+    const mirror = new Mirror({
+      record: {
+        id: "m1",
+        target: record_target,
+        max_rate_bytes_per_s: null,
+        write_through_timeout_ms: 2000,
+        resync_interval_ms: 50,
+        paused: false,
+      },
+      volume,
+      link,
+      calls,
+      turns,
+      memory,
+      clock,
+      control: {
+        digests: async (ranges) => (await digestExtents(target, ranges, calls, digest)).digests,
+        promote: () => Promise.resolve(),
+      },
+      digest,
+      emit: () => {},
+    });
+    mirror.start();
+    return new MirrorRig(thread, volume, target, mirror, manifest);
+  }
+
+  /** Fills the first block. */
+  write(fill: number): Promise<void> {
+    return this.#run(OPERATION.write, (bytes) => void bytes.fill(fill), () => {});
+  }
+
+  /** @returns the first byte. */
+  async read(): Promise<number> {
+    let found = -1;
+    await this.#run(OPERATION.read, () => {}, (bytes) => found = bytes[0] as number);
+    return found;
+  }
+
+  async switchOver(): Promise<void> {
+    const { thread: { turns, clock }, volume, mirror, manifest } = this;
+    await cutOver({
+      volume,
+      mirror,
+      manifest,
+      control: { digests: () => Promise.reject(), promote: () => Promise.resolve() },
+      turns,
+      clock,
+      window: new CutoverWindow(volume.counters, 0),
+      onRetry: assert.fail,
+    });
+  }
+
+  async end(): Promise<void> {
+    await this.mirror.end();
+    await this.volume.detachLink();
+  }
+
+  async #run(
+    code: number,
+    before: (bytes: Uint8Array) => void,
+    after: (bytes: Uint8Array) => void,
+  ): Promise<void> {
+    const { requests, reactor } = this.thread;
+    const slot = requests.take(this.#owner);
+    requests.code[slot] = code;
+    requests.flags[slot] = 0;
+    requests.at[slot] = 0;
+    requests.length[slot] = BLOCK_BYTES;
+    const at = requests.dataOffset(slot);
+    const bytes = requests.arena.bytes.subarray(at, at + BLOCK_BYTES);
+    before(bytes);
+    const { promise, resolve } = reactor.deferred<number>();
+    this.#waiting.set(slot, resolve);
+    this.volume.submit(slot);
+    assert.equal(await promise, 0);
+    after(bytes);
+    requests.release(slot);
+  }
+}
