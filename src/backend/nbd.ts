@@ -26,8 +26,7 @@ import { parseNbdUri, targetText } from "./nbd_uri.ts";
 import { OPERATION, type Operations } from "./operations.ts";
 
 const EIO = 5;
-const BACKOFF_MS_MIN = 50, BACKOFF_MS_MAX = 2000;
-const GROW_MS = 10_000, GOODBYE_MS = 1000;
+const BACKOFF_MS_MIN = 50, BACKOFF_MS_MAX = 2000, GROW_MS = 10_000, GOODBYE_MS = 1000;
 
 /**
  * `up`: connected. `ending`: the connection is over, the kernel not yet done with it. `down`: being made
