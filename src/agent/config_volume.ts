@@ -5,8 +5,8 @@ import type { Section } from "./config_section.ts";
 export type Frontend = "auto" | "fuse" | "nbd";
 export type FilesystemType = "ext4" | "xfs" | "btrfs";
 
-export const PROFILES = [
-  "auto",
+/** Profiles of the contract; discovering them and acting on them is to come. */
+const LATER_PROFILES = [
   "database",
   "streaming",
   "log",
@@ -15,7 +15,6 @@ export const PROFILES = [
   "backup",
   "general",
 ] as const;
-export type Profile = typeof PROFILES[number];
 
 export interface FilesystemConfig {
   readonly type: FilesystemType;
@@ -60,7 +59,7 @@ export interface VolumeConfig {
   readonly max_size_bytes: number;
   readonly frontend: Frontend;
   readonly filesystem: FilesystemConfig | null;
-  readonly profile: Profile;
+  readonly profile: "auto";
   readonly mirror: MirrorConfig;
   readonly scale: ScaleConfig;
 }
@@ -93,7 +92,11 @@ export function readVolume(
       fallback: "auto",
     }),
     filesystem: readFilesystem(volume.section("filesystem")),
-    profile: volume.choice("profile", { values: PROFILES, fallback: "auto" }),
+    profile: volume.choice("profile", {
+      values: ["auto"],
+      later: LATER_PROFILES,
+      fallback: "auto",
+    }),
     mirror: readMirror(volume.section("mirror"), store, stores),
     scale: readScale(volume.section("scale"), level),
   };

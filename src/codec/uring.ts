@@ -21,12 +21,10 @@ export const URING_OP = {
   recv: 27,
   shutdown: 34,
   renameat: 35,
-  uringCmd: 46,
 } as const;
 
 export const SETUP = {
   cqSize: 1 << 3,
-  sqe128: 1 << 10,
   singleIssuer: 1 << 12,
   deferTaskrun: 1 << 13,
 } as const;

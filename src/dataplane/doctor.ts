@@ -17,7 +17,7 @@ export interface ProbePlaces {
   readonly token_file: string;
 }
 
-const OLDEST_KERNEL = [5, 11] as const;
+const OLDEST_KERNEL = [5, 19] as const;
 const CAPABILITIES = { CAP_SYS_ADMIN: 21n, CAP_SYS_RESOURCE: 24n } as const;
 const MAKERS = ["mkfs.xfs", "mkfs.ext4", "mkfs.btrfs"] as const;
 const FREE_BYTES_LEAST = 1024 ** 3;

@@ -37,7 +37,7 @@ scope.onmessage = (message) => {
 
 async function main(start: Start): Promise<void> {
   const digest = await loadDigest();
-  const reactor = new Reactor(new UringRing({ entries: RING_ENTRIES, sqe128: true }));
+  const reactor = new Reactor(new UringRing({ entries: RING_ENTRIES }));
   const questioner = new Questioner(reactor, (message) => scope.postMessage(message));
   const service = new Service({
     reactor,

@@ -27,6 +27,8 @@ import { allocateMemory, mapRing, type Memory, unmapMemory } from "./memory.ts";
 const SYS_IO_URING_SETUP = 425n, SYS_IO_URING_ENTER = 426n;
 const EINTR = 4, EAGAIN = 11, EBUSY = 16, ETIME = 62, ENOSYS = 38, EPERM = 1;
 const TWO_32 = 4294967296;
+/** 64 bytes each. */
+const SQE_WORDS = 16;
 const AT_FDCWD = -100;
 const MSG_NOSIGNAL = 0x4000, MSG_WAITALL = 0x100;
 const SOCK_CLOEXEC = 0o2000000;
@@ -34,7 +36,7 @@ const SOCK_CLOEXEC = 0o2000000;
 /** @param result what the kernel answered: a count, or a negative errno. @param flags CQE flags. */
 export type CompletionHandler = (index: number, result: number, flags: number) => void;
 
-/** What the rooms above need of a ring; the simulator has one of its own. Positional for the hot path. */
+/** What the rooms above need of a ring. Positional for the hot path. */
 export interface Ring {
   register(handler: CompletionHandler): number;
   read(fd: number, at: number, address: number, length: number, kind: number, index: number): void;
@@ -85,8 +87,6 @@ export interface Ring {
 export interface RingOptions {
   /** Submission entries, a power of two. The completion ring is four times as large. */
   readonly entries: number;
-  /** 128-byte entries, which ublk's control commands need. */
-  readonly sqe128?: boolean;
 }
 
 /** What the kernel gave us, for `psma doctor`. */
@@ -106,7 +106,6 @@ export class UringRing implements Ring {
   readonly #sqHeadShared: Uint32Array;
   readonly #sqMask: number;
   readonly #sqe: Uint32Array;
-  readonly #sqeWords: number;
   readonly #cqHeadShared: Uint32Array;
   readonly #cqTailShared: Uint32Array;
   readonly #cqMask: number;
@@ -126,12 +125,14 @@ export class UringRing implements Ring {
     const at = (field: keyof typeof PARAMS_U32) => params[PARAMS_U32[field]] as number;
     const sqEntries = at("sqEntries"), cqEntries = at("cqEntries");
     this.features = { entries: sqEntries, setupFlags: at("flags"), features: at("features") };
-    assert(this.features.features & FEATURE.extArg, "io_uring has no EXT_ARG (Linux 5.11)");
+    assert(
+      this.features.features & FEATURE.extArg,
+      "io_uring has no EXT_ARG: PSMA needs Linux 5.19",
+    );
     assert(this.features.features & FEATURE.nodrop, "io_uring may drop completions");
     const ringBytes = Math.max(at("sqOffArray") + sqEntries * 4, at("cqOffCqes") + cqEntries * 16);
     this.#ring = mapRing(this.fd, ringBytes, OFFSET_SQ_RING);
-    this.#sqeWords = options.sqe128 ? 32 : 16;
-    this.#sqes = mapRing(this.fd, sqEntries * this.#sqeWords * 4, OFFSET_SQES);
+    this.#sqes = mapRing(this.fd, sqEntries * SQE_WORDS * 4, OFFSET_SQES);
     const word = (offset: number) => new Uint32Array(this.#ring.bytes.buffer, offset, 1);
     this.#sqHeadShared = word(at("sqOffHead"));
     this.#sqTailShared = word(at("sqOffTail"));
@@ -261,7 +262,7 @@ export class UringRing implements Ring {
   ): void {
     if (this.#pending === this.features.entries) this.submit(0, 0);
     const sqe = this.#sqe;
-    const i = (this.#sqTail & this.#sqMask) * this.#sqeWords;
+    const i = (this.#sqTail & this.#sqMask) * SQE_WORDS;
     sqe[i] = opcode;
     sqe[i + 1] = fd;
     sqe[i + 2] = at;
@@ -350,7 +351,7 @@ export function hasMore(flags: number): boolean {
 
 /** Tries the fastest flags first and drops what an older kernel does not know. */
 function setUp(options: RingOptions, params: Uint32Array): number {
-  const base = SETUP.cqSize | (options.sqe128 ? SETUP.sqe128 : 0);
+  const base = SETUP.cqSize;
   const attempts = [
     base | SETUP.singleIssuer | SETUP.deferTaskrun,
     base | SETUP.singleIssuer,

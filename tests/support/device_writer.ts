@@ -34,6 +34,8 @@ export class DeviceWriter {
   start(depth: number): void {
     this.#stopped = false;
     this.#lanes = Array.from({ length: depth }, () => this.#lane());
+    // Told by `stop`: until then a lane that failed must not hide what made the test fail.
+    for (const lane of this.#lanes) lane.catch(() => {});
   }
 
   /** Throws what any lane found wrong. */

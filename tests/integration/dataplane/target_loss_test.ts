@@ -108,7 +108,7 @@ Deno.test({
         const before = writer.writes;
         await waitUntil(() => writer.writes > before + 100, { what: "the application goes on" });
         const status = await second.command("mirrorStatus", { volume: "data" });
-        assert.equal(status?.state, "tracking");
+        assert.equal(status?.state, "requested");
         assert.ok((status?.dirty_bytes ?? 0) > 0);
         await writer.stop();
         await writer.verifyAll();

@@ -31,7 +31,7 @@ volumes:
     max_size: 200GiB
     frontend: auto
     filesystem: { type: ext4, mount: /srv/data, grow: auto }
-    profile: vm-image
+    profile: auto
     mirror: { store: far, rpo: 5m, max_rate: 50MiB/s, write_through_timeout: 200ms, backup: frozen }
     scale: { threshold: 80%, level: 0.95, step: 25%, cooldown: 1h, approve: advise }
 `);
@@ -47,7 +47,7 @@ volumes:
   const data = config.volumes["data"];
   equal(data?.size_bytes, 10 * GiB);
   equal(data?.max_size_bytes, 200 * GiB);
-  equal(data?.profile, "vm-image");
+  equal(data?.profile, "auto");
   deepEqual(data?.mirror, {
     store: "far",
     rpo_ms: 300_000,
