@@ -98,6 +98,12 @@ const parts: CliParts = {
     const { probeHost } = await import("./src/dataplane/mod.ts");
     return await probeHost(places);
   },
+
+  async probeStores(path) {
+    const { loadConfig, probeStores } = await import("./src/agent/mod.ts");
+    const log = createLog({ level: "error", clock });
+    return await probeStores(loadConfig(path), { log, clock, rng: systemRng });
+  },
 };
 
 function addressOf(listen: { path: string } | { host: string; port: number }): string {

@@ -20,6 +20,7 @@ import { Operations } from "./operations.ts";
 import { resumeIntent } from "./scaling.ts";
 import { closeUnit } from "./serving.ts";
 import { lockDirectory, makePrivateDirectory } from "./state_files.ts";
+import { StoreWatch } from "./store_watch.ts";
 import type { Agent } from "./views.ts";
 import { VolumeUnit } from "./volume_unit.ts";
 
@@ -81,8 +82,10 @@ export async function startAgent(options: StartAgent): Promise<RunningAgent> {
   const units = gatherUnits(context);
   const { interval_ms } = config.sampling;
   const sampler = new Sampler({ clock, interval_ms });
-  const desk = new AgentDesk({ context, units, forecaster, sampler, version });
+  const storeWatch = new StoreWatch();
+  const desk = new AgentDesk({ context, units, forecaster, sampler, storeWatch, version });
   events.add({ type: "agent.started", message: `PSMA ${version} started`, data: { version } });
+  supervise("watching stores", storeWatch.run(context), log);
   const work = supervise("the agent", run(context, units, sampler, forecaster, desk, nudge), log);
   const running = undo.move();
   let stopped: Promise<void> | undefined;

@@ -20,6 +20,7 @@ import { metricFamilies } from "./metrics.ts";
 import { beginMirror, beginRetire, beginScale, beginSwitch, cancelMirror } from "./scaling.ts";
 import { attachUnit, deleteUnit, detachUnit } from "./serving.ts";
 import { viewOf } from "./show.ts";
+import type { StoreWatch } from "./store_watch.ts";
 import type {
   Agent,
   AgentEvent,
@@ -38,6 +39,7 @@ export interface DeskParts {
   readonly units: Map<string, VolumeUnit>;
   readonly forecaster: Forecaster;
   readonly sampler: Sampler;
+  readonly storeWatch: StoreWatch;
   readonly version: string;
 }
 
@@ -55,12 +57,13 @@ export class AgentDesk implements Agent {
   async status(): Promise<AgentStatus> {
     const { units, version } = this.#parts;
     const volumes = await Promise.all([...units.values()].map((unit) => this.#view(unit)));
-    const not_ready = this.#notReady();
+    const not_ready = this.#notReady(volumes);
     return {
       version,
       started_at: this.#startedAt,
       ready: not_ready.length === 0,
       not_ready,
+      unreachable_stores: this.#parts.storeWatch.unreachable,
       volumes,
     };
   }
@@ -207,7 +210,7 @@ export class AgentDesk implements Agent {
     );
     return metricFamilies({
       version,
-      ready: this.#notReady().length === 0,
+      ready: this.#notReady(known.map(({ unit, status }) => viewOf(unit, status))).length === 0,
       units: known,
       pressure: sampler.pressure,
       last_event_id: context.events.lastId,
@@ -244,13 +247,13 @@ export class AgentDesk implements Agent {
     return numbers["target_bytes"] ?? unit.config.max_size_bytes;
   }
 
-  #notReady(): string[] {
-    const { units, context } = this.#parts;
+  #notReady(volumes: readonly VolumeView[]): string[] {
+    const { catalogue } = this.#parts.context;
     if (!this.started) return ["volumes are being brought up"];
-    return [...units.values()].flatMap((unit) => {
-      const wanted = context.catalogue.find(unit.name)?.desired === "attached";
-      if (!wanted || unit.state === "attached") return [];
-      return [`${unit.name}: ${unit.reason ?? "not attached"}`];
+    return volumes.flatMap(({ name, state, reason }) => {
+      const wanted = catalogue.find(name)?.desired === "attached";
+      if (!wanted || (state === "attached" && reason === undefined)) return [];
+      return [`${name}: ${reason ?? "not attached"}`];
     });
   }
 }

@@ -62,6 +62,11 @@ export function metricFamilies(input: MetricsInput): MetricFamily[] {
       "What the forecast watches.",
       (unit) => unit.observation?.used_bytes,
     ),
+    each(
+      "psma_volume_connected",
+      "1 while the store that holds the volume answers.",
+      (_, status) => status ? Number(status.connected) : undefined,
+    ),
     each("psma_volume_epoch", "Fencing number.", (_, status) => status?.epoch),
     each(
       "psma_filesystem_size_bytes",

@@ -12,4 +12,5 @@ export {
   readConfigFile,
 } from "./config.ts";
 export { type ConfigProblem, formatProblem } from "./config_problems.ts";
+export { probeStores } from "./store_watch.ts";
 export * from "./views.ts";

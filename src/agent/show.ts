@@ -8,10 +8,11 @@ import type { VolumeUnit } from "./volume_unit.ts";
 export function viewOf(unit: VolumeUnit, status: VolumeStatus | undefined): VolumeView {
   const { name, config, observation, attachment } = unit;
   const active = status?.active;
+  const reason = reasonOf(unit, status);
   return {
     name,
     state: unit.state,
-    ...(unit.reason === undefined ? {} : { reason: unit.reason }),
+    ...(reason === undefined ? {} : { reason }),
     size_bytes: status?.size_bytes ?? config.size_bytes,
     max_size_bytes: status?.max_size_bytes ?? config.max_size_bytes,
     epoch: status?.epoch ?? 0,
@@ -31,6 +32,12 @@ export function viewOf(unit: VolumeUnit, status: VolumeStatus | undefined): Volu
     last_cutover: status?.last_cutover ?? null,
     time_to_full: timeToFull(unit.forecast, config.scale.level),
   };
+}
+
+/** Why a volume does not serve, or serves and does not answer. */
+export function reasonOf(unit: VolumeUnit, status: VolumeStatus | undefined): string | undefined {
+  if (unit.reason !== undefined || status === undefined || status.connected) return unit.reason;
+  return `store ${status.active.store} does not answer: requests wait until it is back`;
 }
 
 /** The mount point and device name of a volume's export, where it has them. */

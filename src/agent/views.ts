@@ -88,6 +88,8 @@ export interface AgentStatus {
   readonly ready: boolean;
   /** Why not ready; empty when ready. */
   readonly not_ready: readonly string[];
+  /** Network stores that did not answer when last asked. */
+  readonly unreachable_stores: readonly { readonly name: string; readonly reason: string }[];
   readonly volumes: readonly VolumeView[];
 }
 

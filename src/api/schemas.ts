@@ -125,6 +125,7 @@ export const StatusSchema = z.object({
   started_at: time,
   ready: z.boolean(),
   not_ready: z.array(z.string()).readonly(),
+  unreachable_stores: z.array(z.object({ name: z.string(), reason: z.string() })).readonly(),
   volumes: z.array(VolumeSchema).readonly(),
 }).openapi("Status");
 

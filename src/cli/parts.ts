@@ -14,6 +14,8 @@ export interface CliParts {
   /** Opens an NBD export in this process. */
   openNbdDevice(uri: string): Promise<NbdDevice>;
   probeHost(options: ProbeHost): Promise<readonly Finding[]>;
+  /** Asks the network stores of the configuration at `path`. */
+  probeStores(path: string): Promise<readonly Finding[]>;
 }
 
 /** The configuration as the command line needs it; reading it is the agent's business. */

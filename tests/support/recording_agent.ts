@@ -89,6 +89,7 @@ export function recordingAgent(): RecordingAgent {
         started_at: "2030-01-01T00:00:00Z",
         ready: false,
         not_ready: ["data: starting"],
+        unreachable_stores: [{ name: "far", reason: "Cannot reach store far" }],
         volumes: [VOLUME],
       }),
     volume: named("volume", VOLUME),

@@ -50,10 +50,13 @@ function formatStatus(session: Session, status: AgentStatus): string {
     (status.ready
       ? paint("green", "ready")
       : paint("yellow", `not ready: ${status.not_ready.join("; ")}`));
+  const away = status.unreachable_stores.map(({ name, reason }) =>
+    `\n${paint("yellow", `store ${name}`)}: ${reason}`
+  ).join("");
   if (status.volumes.length === 0) {
-    return `${head}\nNo volumes. Make one: psma volume create NAME --size 10GiB`;
+    return `${head}${away}\nNo volumes. Make one: psma volume create NAME --size 10GiB`;
   }
-  return `${head}\n\n${formatVolumes(session, status.volumes)}`;
+  return `${head}${away}\n\n${formatVolumes(session, status.volumes)}`;
 }
 
 /** The table of `psma status` and `psma volume list`. */

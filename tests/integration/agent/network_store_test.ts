@@ -1,6 +1,6 @@
 /** The agent with a store server across the network: a raw volume's use, and what the event list says. */
-import { deepEqual, ok } from "node:assert/strict";
-import { parseConfig, startAgent } from "../../../src/agent/mod.ts";
+import { deepEqual, match, ok } from "node:assert/strict";
+import { parseConfig, probeStores, type RunningAgent, startAgent } from "../../../src/agent/mod.ts";
 import { seededRng, silentLog, systemClock, systemRng } from "../../../src/core/mod.ts";
 import { DataPlane } from "../../../src/dataplane/mod.ts";
 import { freePort, waitUntil } from "../../support/process.ts";
@@ -57,6 +57,7 @@ Deno.test({
     });
     await using _stop = { [Symbol.asyncDispose]: () => agent.stop() };
     await waitUntil(async () => (await agent.status()).ready, { what: "the agent" });
+    deepEqual((await agent.status()).unreachable_stores, []);
     const types = () =>
       agent.events({ after: 0, limit: 1000, volume: "data" }).map(({ type }) => type);
 
@@ -101,12 +102,19 @@ Deno.test({
     // The new store goes away and comes back: one word of each, however often it was tried meanwhile.
     await server.kill();
     await waitUntil(() => types().includes("nbd.lost"), { what: "the loss to be told" });
+    const { not_ready, volumes } = await agent.status();
+    deepEqual(not_ready, ["data: store far does not answer: requests wait until it is back"]);
+    deepEqual(volumes[0]?.state, "attached");
+    deepEqual(volumes[0]?.reason, "store far does not answer: requests wait until it is back");
+    deepEqual(await connectedMetric(agent), 0);
     const reading = program.command("readDevice", { device, at: 0, length: 4096 });
     const again = await startStoreProcess(options);
     await using _again = again;
     await waitUntil(() => types().includes("nbd.connected"), { what: "the store's return" });
     deepEqual(await reading, bytes.subarray(0, 4096));
     deepEqual(types().filter((type) => type.startsWith("nbd.")), ["nbd.lost", "nbd.connected"]);
+    deepEqual((await agent.status()).not_ready, []);
+    deepEqual(await connectedMetric(agent), 1);
 
     // Without its store it still stops when it is told to, even while somebody waits for an answer.
     await again.kill();
@@ -117,5 +125,42 @@ Deno.test({
     await agent.stop();
     await program.stop();
     await never;
+  },
+});
+
+async function connectedMetric(agent: RunningAgent): Promise<number | undefined> {
+  const families = await agent.metrics();
+  return families.find(({ name }) => name === "psma_volume_connected")?.samples[0]?.value;
+}
+
+Deno.test({
+  name: "agent: a store that is away at the start is told once, and is neither fatal nor hidden",
+  ...requires({ io_uring: true }),
+  async fn() {
+    using temp = tempDir();
+    const token_file = temp.file("far.token");
+    Deno.writeTextFileSync(token_file, "a-token-of-good-length-for-a-test\n", { mode: 0o600 });
+    const config = configOf(temp, `http://127.0.0.1:${freePort()}`, token_file);
+    const agent = await startAgent({
+      config,
+      version: "0.0.0-test",
+      log: silentLog,
+      clock: systemClock,
+      rng: systemRng,
+    });
+    await using _stop = { [Symbol.asyncDispose]: () => agent.stop() };
+    const [away] = await waitUntil(async () => {
+      const { ready, unreachable_stores } = await agent.status();
+      return ready && unreachable_stores.length > 0 ? unreachable_stores : undefined;
+    }, { what: "the store to be missed" });
+    ok(away?.name === "far");
+    match(away.reason, /^Cannot reach store far.*Check that the store runs/);
+    const told = agent.events({}).filter(({ type }) => type === "store.unreachable");
+    deepEqual(told.map(({ severity, message }) => ({ severity, message })), [
+      { severity: "warning", message: away.reason },
+    ]);
+    const options = { log: silentLog, clock: systemClock, rng: systemRng };
+    const [finding] = await probeStores(config, options);
+    deepEqual([finding?.name, finding?.level], ["store far", "warn"]);
   },
 });

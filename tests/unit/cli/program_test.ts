@@ -29,6 +29,7 @@ function parts(more: Partial<CliParts> = {}): CliParts {
     serveHostTask: refused,
     openNbdDevice: refused,
     probeHost: () => Promise.resolve([{ name: "kernel", level: "ok", found: "Linux" }]),
+    probeStores: () => Promise.resolve([]),
     ...more,
   };
 }
@@ -146,6 +147,25 @@ Deno.test("psma doctor fails when something fails, after showing all of it", asy
   match(broken.stdout, /FAIL\s+io_uring\s+forbidden\n\s+allow it/);
 });
 
+Deno.test("psma doctor asks the stores of the configuration", async () => {
+  const asked: string[] = [];
+  const { code, stdout } = await psma(["doctor", "--config", "p.yaml"], {
+    config: {
+      load: (path) =>
+        Promise.resolve({ path, listen: "", token_file: "/t", state_dir: "/s", values: {} }),
+      check: refused,
+    },
+    probeStores: (path) => {
+      asked.push(path);
+      const found = "Cannot reach store far";
+      return Promise.resolve([{ name: "store far", level: "warn", found, advice: "start it" }]);
+    },
+  });
+  equal(code, 0);
+  deepEqual(asked, ["p.yaml"]);
+  match(stdout, /warn\s+store far\s+Cannot reach store far\n\s+start it/);
+});
+
 Deno.test("psma config check names every fault with its place", async () => {
   const fault = {
     code: "config/value",
@@ -179,6 +199,7 @@ Deno.test("verbs that ask the agent print what it says, for people and programs"
     psma([...args, "--url", server.url, "--token-file", token_file]);
   try {
     match((await ask("status")).stdout, /VOLUME +STATE +SIZE[^]*data +attached +1KiB +512B 50%/);
+    match((await ask("status")).stdout, /^store far: Cannot reach store far$/m);
     equal(JSON.parse((await ask("status", "data", "--json")).stdout).volumes[0].name, "data");
     equal(JSON.parse((await ask("volume", "show", "data", "--json")).stdout).size_bytes, 1024);
     match((await ask("plan", "data")).stdout, /data: none\n {2}There is room\./);
