@@ -3,7 +3,7 @@
  * Looks and tries, changes nothing.
  */
 import { formatSize, toPsmaError } from "../core/mod.ts";
-import { cString, libc, UringRing } from "../sys/mod.ts";
+import { statFilesystem, UringRing } from "../sys/mod.ts";
 
 export interface HostFinding {
   readonly name: string;
@@ -23,7 +23,7 @@ const MAKERS = ["mkfs.xfs", "mkfs.ext4", "mkfs.btrfs"] as const;
 const FREE_BYTES_LEAST = 1024 ** 3;
 
 /** @returns findings in the order in which they matter. */
-export function probeHost(places: ProbePlaces): readonly HostFinding[] {
+export async function probeHost(places: ProbePlaces): Promise<readonly HostFinding[]> {
   return [
     probeKernel(),
     probeRing(),
@@ -35,7 +35,7 @@ export function probeHost(places: ProbePlaces): readonly HostFinding[] {
     probeCapability("CAP_SYS_RESOURCE", "ext4 cannot grow online without it; xfs and btrfs can"),
     probeFrontend(),
     ...MAKERS.map(probeMaker),
-    probeSpace(places.state_dir),
+    await probeSpace(places.state_dir),
     probeToken(places.token_file),
     { name: "runtime", level: "ok", found: `deno ${Deno.version.deno}, V8 ${Deno.version.v8}` },
   ];
@@ -136,10 +136,10 @@ function isFile(path: string): boolean {
 }
 
 /** Free space of the file system that the state directory is, or will be, on. */
-function probeSpace(state_dir: string): HostFinding {
+async function probeSpace(state_dir: string): Promise<HostFinding> {
   const name = "state_dir";
   const existing = nearestFolder(state_dir);
-  const free_bytes = freeBytes(existing);
+  const free_bytes = await freeBytes(existing);
   if (free_bytes === undefined) {
     return { name, level: "fail", found: `${existing} cannot be asked for its space` };
   }
@@ -160,14 +160,12 @@ function nearestFolder(path: string): string {
   return "/";
 }
 
-// struct statfs of 64-bit Linux: f_type, f_bsize, f_blocks, f_bfree, f_bavail, each 8 bytes.
-const STATFS_BYTES = 120, BLOCK_SIZE_AT = 8, AVAILABLE_AT = 32;
-
-function freeBytes(path: string): number | undefined {
-  const result = new Uint8Array(STATFS_BYTES);
-  if (libc().statfs(cString(path), result) !== 0) return undefined;
-  const view = new DataView(result.buffer);
-  return Number(view.getBigUint64(BLOCK_SIZE_AT, true) * view.getBigUint64(AVAILABLE_AT, true));
+async function freeBytes(path: string): Promise<number | undefined> {
+  try {
+    return (await statFilesystem(path)).available_bytes;
+  } catch {
+    return undefined;
+  }
 }
 
 function probeToken(path: string): HostFinding {

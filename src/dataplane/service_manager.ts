@@ -1,7 +1,7 @@
 /** Tells the service manager how we are: sd_notify(3)'s protocol, one datagram to the socket it named. */
-import { cString, libc } from "../sys/mod.ts";
+import { sendDatagram } from "../sys/mod.ts";
 
-const AF_UNIX = 1, SOCK_DGRAM = 2, SOCK_CLOEXEC = 0o2000000;
+const AF_UNIX = 1;
 const FAMILY_BYTES = 2, PATH_BYTES_MAX = 108;
 
 /**
@@ -21,13 +21,5 @@ export function notifyServiceManager(
   const address = new Uint8Array(FAMILY_BYTES + path.length + (abstract ? 0 : 1));
   new DataView(address.buffer).setUint16(0, AF_UNIX, true);
   address.set(path, FAMILY_BYTES);
-  const fd = libc().socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return false;
-  try {
-    if (libc().connect(fd, address, address.length) !== 0) return false;
-    const message = cString(state);
-    return libc().write(fd, message, BigInt(message.length - 1)) >= 0n;
-  } finally {
-    libc().close(fd);
-  }
+  return sendDatagram(address, state);
 }

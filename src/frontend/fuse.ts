@@ -41,7 +41,7 @@ import {
   fuseUniqueLow,
   fuseWriteOpenFlags,
 } from "../codec/mod.ts";
-import { closeFile, errno, hasMore, libc, type Reactor, umountLazily } from "../sys/mod.ts";
+import { closeFile, hasMore, type Reactor, readFuse, umountLazily } from "../sys/mod.ts";
 import { HEADROOM, OPERATION, OPERATION_FLAG, type Requests } from "../volume/mod.ts";
 import { type FuseMount, type FuseVolume, mountFuseFile } from "./fuse_mount.ts";
 import { type FuseTable, fuseTable } from "./fuse_table.ts";
@@ -156,20 +156,20 @@ export class FuseExport {
    * and its slot with it, and wake every such READ for every request.
    */
   ask(): void {
-    const requests = this.#requests, { readInto } = libc();
+    const requests = this.#requests;
     const bytes = FUSE_WRITE_PAYLOAD_BYTES + requests.maxIo;
     for (let i = 0; i < BURST_MAX && this.#mayHaveMore && !this.#ended && !this.#closing; i++) {
       const slot = requests.take(this.#table.owner);
       if (slot < 0) return;
       requests.session[slot] = this.#index;
       this.#held++;
-      const result = readInto(
+      const result = readFuse(
         this.#fd,
         this.#table.buffers[slot] as Uint8Array<ArrayBuffer>,
         bytes,
       );
       if (result > 0) this.#dispatch(slot, result);
-      else this.#readNothing(slot, result < 0 ? errno() : 0);
+      else this.#readNothing(slot, -result);
     }
     // Stopped by the limit: come back after what was taken has been submitted, without waiting.
     if (this.#mayHaveMore && !this.#ended) this.#reactor.wake();

@@ -1,24 +1,7 @@
-/**
- * What a FUSE export is made of, and the making of its connection. mount(2) returns before the kernel's first request is answered,
- * so that the serving thread itself may call it.
- */
+/** What a FUSE export is made of, and the making of its connection. */
 import { type Clock, PsmaError } from "../core/mod.ts";
-import {
-  closeFile,
-  cString,
-  errno,
-  fileSize,
-  FUSE_TYPE,
-  libc,
-  mountsAt,
-  openFile,
-  type Reactor,
-  sysError,
-} from "../sys/mod.ts";
+import { closeFile, fileSize, mountFuse, mountsAt, openFile, type Reactor } from "../sys/mod.ts";
 import type { Requests } from "../volume/mod.ts";
-
-const O_RDWR = 2, O_NONBLOCK = 0o4000, O_CLOEXEC = 0o2000000;
-const MS_NOSUID = 2n, MS_NODEV = 4n;
 
 /** What an export needs of a volume. */
 export interface FuseVolume {
@@ -41,23 +24,7 @@ export interface FuseMount {
 /** @returns the descriptor of the mounted connection. @throws {PsmaError} as FuseExport.mount says. */
 export function mountFuseFile(path: string, maxIoBytes: number): number {
   makeEmptyFile(path);
-  const fd = libc().open(cString("/dev/fuse"), O_RDWR | O_NONBLOCK | O_CLOEXEC, 0);
-  if (fd < 0) throw sysError("open /dev/fuse", errno());
-  const data = `fd=${fd},rootmode=100000,user_id=0,group_id=0,max_read=${maxIoBytes},` +
-    "default_permissions,allow_other";
-  const result = libc().mount(
-    cString("psma"),
-    cString(path),
-    cString(FUSE_TYPE),
-    MS_NOSUID | MS_NODEV,
-    cString(data),
-  );
-  if (result < 0) {
-    const code = errno();
-    closeFile(fd);
-    throw sysError(`mount a file system on ${path}`, code);
-  }
-  return fd;
+  return mountFuse(path, maxIoBytes);
 }
 
 /** Looks for mounts first: opening a file that this very thread serves would never return. */

@@ -5,10 +5,8 @@
  */
 import { need } from "../core/mod.ts";
 import { FUSE_WRITE_PAYLOAD_BYTES } from "../codec/mod.ts";
-import { libc, type Reactor } from "../sys/mod.ts";
+import { type Reactor, setIoFlusher } from "../sys/mod.ts";
 import type { Requests } from "../volume/mod.ts";
-
-const PR_SET_IO_FLUSHER = 57;
 
 /** An export as its completions see it. */
 export interface FuseSession {
@@ -46,9 +44,7 @@ export class FuseTable {
     this.pollKind = ring.register((index, result, flags) => this.#at(index).onPoll(result, flags));
     this.cancelKind = ring.register((index) => this.#at(index).onCancelled());
     reactor.afterBatch.push(() => this.#askAll());
-    // Memory reclaim of this thread must not wait for I/O that this thread serves. Needs CAP_SYS_RESOURCE;
-    // without it nothing changes.
-    libc().prctl(PR_SET_IO_FLUSHER, 1n, 0n, 0n, 0n);
+    setIoFlusher();
   }
 
   /** @returns the export's index. */

@@ -2,7 +2,9 @@
 export * from "./descriptor.ts";
 export * from "./files.ts";
 export * from "./gather.ts";
-export * from "./libc.ts";
+export { cString, sysError } from "./libc.ts";
+export * from "./fuse_device.ts";
+export * from "./process.ts";
 export * from "./memory.ts";
 export * from "./reactor.ts";
 export * from "./ring.ts";

@@ -39,11 +39,11 @@ export const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   "@hono/zod-openapi": ["api", "datastore"],
   commander: ["cli"],
   "fast-check": [],
-  "hash-wasm": ["backend", "volume", "mirror", "dataplane", "datastore"],
+  "hash-wasm": ["mirror"],
   hono: ["api", "datastore"],
   "simple-statistics": ["forecast"],
-  yaml: ["agent", "forecast"],
-  zod: ["agent", "api", "datastore"],
+  yaml: ["agent"],
+  zod: ["api", "datastore"],
 };
 
 /** Files that run in a thread of their own, so that no import leads to them. */

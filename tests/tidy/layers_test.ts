@@ -42,9 +42,17 @@ Deno.test("every file of a room is reached from main.ts, a worker or the room's 
 
 Deno.test("only sys/ calls foreign functions", () => {
   const outside = productFiles.filter((path) =>
-    roomOf(path) !== "sys" && /\bDeno\.dlopen\b/.test(Deno.readTextFileSync(`${root}/${path}`))
+    roomOf(path) !== "sys" &&
+    /\bDeno\.dlopen\b|\blibc\(\)/.test(Deno.readTextFileSync(`${root}/${path}`))
   );
   expectNone(outside);
+});
+
+Deno.test("docs/ARCHITECTURE.md shows the table that is held", () => {
+  const text = Deno.readTextFileSync(`${root}/docs/ARCHITECTURE.md`);
+  const rows = [...text.matchAll(/^\| `(\w+)\/` +\|[^|]*\| +([^|]*?) +\|$/gm)];
+  const shown = rows.map(([, room = "", may = ""]) => [room, may === "–" ? [] : may.split(" ")]);
+  deepEqual(Object.fromEntries(shown), LAYERS);
 });
 
 Deno.test("faultOf() tells the table's rows, doors and packages apart", () => {

@@ -2,26 +2,29 @@
 import { equal, match, ok } from "node:assert/strict";
 import { probeHost } from "../../../src/dataplane/doctor.ts";
 import { notifyServiceManager } from "../../../src/dataplane/service_manager.ts";
-import { cString, libc } from "../../../src/sys/mod.ts";
+import { cString, libc } from "../../../src/sys/libc.ts";
 import { requires } from "../../support/requires.ts";
 import { tempDir } from "../../support/temp.ts";
 
-Deno.test("probeHost() judges the token by its mode and says what to do", () => {
+Deno.test("probeHost() judges the token by its mode and says what to do", async () => {
   using temp = tempDir();
   const token_file = temp.file("token");
-  const probe = () =>
-    probeHost({ state_dir: temp.path, token_file }).find(({ name }) => name === "token");
-  match(probe()?.found ?? "", /is made by the first psma run/);
+  const probe = async () => {
+    const findings = await probeHost({ state_dir: temp.path, token_file });
+    return findings.find(({ name }) => name === "token");
+  };
+  match((await probe())?.found ?? "", /is made by the first psma run/);
   Deno.writeTextFileSync(token_file, "x", { mode: 0o600 });
-  equal(probe()?.level, "ok");
+  equal((await probe())?.level, "ok");
   Deno.chmodSync(token_file, 0o640);
-  equal(probe()?.level, "fail");
-  match(probe()?.advice ?? "", /chmod 600/);
+  equal((await probe())?.level, "fail");
+  match((await probe())?.advice ?? "", /chmod 600/);
 });
 
-Deno.test("probeHost() gives every line that falls short a reason, and finds space for a folder to be", () => {
+Deno.test("probeHost() gives every line that falls short a reason, and finds space for a folder to be", async () => {
   using temp = tempDir();
-  const findings = probeHost({ state_dir: temp.file("not/yet/made"), token_file: temp.file("t") });
+  const places = { state_dir: temp.file("not/yet/made"), token_file: temp.file("t") };
+  const findings = await probeHost(places);
   for (const { name, level, found } of findings) ok(found.length > 0, `${name} ${level}`);
   match(findings.find(({ name }) => name === "state_dir")?.found ?? "", /\d.*free/);
   equal(new Set(findings.map(({ name }) => name)).size, findings.length);
@@ -30,8 +33,8 @@ Deno.test("probeHost() gives every line that falls short a reason, and finds spa
 Deno.test({
   name: "probeHost() finds io_uring where it works",
   ...requires({ io_uring: true }),
-  fn() {
-    const findings = probeHost({ state_dir: "/", token_file: "/none" });
+  async fn() {
+    const findings = await probeHost({ state_dir: "/", token_file: "/none" });
     equal(findings.find(({ name }) => name === "io_uring")?.level, "ok");
   },
 });
