@@ -1,6 +1,6 @@
 /** Composes the rooms. All that a client does not need is imported when it is asked for. */
 import { type CliParts, runCli } from "./src/cli/mod.ts";
-import { createLog, systemClock, systemRng } from "./src/core/mod.ts";
+import { createLog, ensureToken, systemClock, systemRng } from "./src/core/mod.ts";
 import { dirname, resolve } from "node:path";
 import project from "./deno.json" with { type: "json" };
 
@@ -26,11 +26,15 @@ const parts: CliParts = {
       const { checkConfig, readConfigFile } = await import("./src/agent/mod.ts");
       return checkConfig(readConfigFile(path), dirname(resolve(path)));
     },
+    async warnings(path) {
+      const { configWarnings, loadConfig } = await import("./src/agent/mod.ts");
+      return configWarnings(loadConfig(path)).map(({ message }) => message);
+    },
   },
 
   async startAgent({ config: path, log_level }) {
     const { loadConfig, startAgent } = await import("./src/agent/mod.ts");
-    const { ensureToken, serveApi } = await import("./src/api/mod.ts");
+    const { serveApi } = await import("./src/api/mod.ts");
     const { notifyServiceManager } = await import("./src/dataplane/mod.ts");
     const log = createLog({ level: log_level, clock });
     const config = loadConfig(path);

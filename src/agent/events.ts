@@ -4,8 +4,8 @@
  *
  * Not promised: that the last events before a power cut are in the file; it is not flushed for each.
  */
-import { type Clock, type Log, toPsmaError } from "../core/mod.ts";
-import { readFile, writeAll } from "./state_files.ts";
+import { type Clock, type Log, toPsmaError, writeAllSync } from "../core/mod.ts";
+import { readFile } from "./state_files.ts";
 import type { AgentEvent } from "./views.ts";
 
 const RING_LENGTH = 4096;
@@ -100,7 +100,7 @@ export class EventLog {
     const line = JSON.stringify(event) + "\n";
     try {
       if (this.#bytes + line.length > ROTATE_BYTES) this.#rotate();
-      writeAll(this.#file, line);
+      writeAllSync(this.#file, line);
       this.#bytes += line.length;
     } catch (error) {
       this.#log.error("events cannot be kept", { reason: toPsmaError(error).message });
@@ -117,7 +117,9 @@ export class EventLog {
     this.#file = Deno.openSync(this.#path, { append: true, create: true, mode: 0o600 });
     this.#bytes = this.#file.statSync().size;
     // A line that a crash cut short is ended, so that the next one can be read.
-    if (this.#bytes > 0 && !endsWithNewline(this.#path, this.#bytes)) writeAll(this.#file, "\n");
+    if (this.#bytes > 0 && !endsWithNewline(this.#path, this.#bytes)) {
+      writeAllSync(this.#file, "\n");
+    }
   }
 
   #tell({ type, severity, volume, message }: AgentEvent) {

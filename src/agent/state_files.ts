@@ -1,10 +1,5 @@
-/**
- * The agent's own files: one owner, atomic replacement, one agent at a time.
- *
- * After a crash a replaced file is the old or the new one, whole: written, flushed, renamed, and the
- * directory flushed.
- */
-import { PsmaError } from "../core/mod.ts";
+/** The agent's own files: one owner, durable replacement, one agent at a time. */
+import { PsmaError, replaceFileSync } from "../core/mod.ts";
 
 /** Makes a directory that only its owner may enter; one that is there keeps its mode. */
 export function makePrivateDirectory(path: string): void {
@@ -17,17 +12,8 @@ export function makePrivateDirectory(path: string): void {
 
 /** Replaces a file's content durably. @throws {PsmaError} io/state */
 export function replaceFile(path: string, text: string): void {
-  const next = `${path}.new`;
   try {
-    const file = Deno.openSync(next, { write: true, create: true, truncate: true, mode: 0o600 });
-    try {
-      writeAll(file, text);
-      file.syncSync();
-    } finally {
-      file.close();
-    }
-    Deno.renameSync(next, path);
-    syncDirectory(path.slice(0, path.lastIndexOf("/")));
+    replaceFileSync(path, text);
   } catch (cause) {
     throw stateError(`write ${path}`, cause);
   }
@@ -40,21 +26,6 @@ export function readFile(path: string): string | undefined {
   } catch (cause) {
     if (cause instanceof Deno.errors.NotFound) return undefined;
     throw stateError(`read ${path}`, cause);
-  }
-}
-
-/** Writes all of a text where the file stands. */
-export function writeAll(file: Deno.FsFile, text: string): void {
-  const bytes = new TextEncoder().encode(text);
-  for (let written = 0; written < bytes.length;) written += file.writeSync(bytes.subarray(written));
-}
-
-function syncDirectory(path: string) {
-  const directory = Deno.openSync(path);
-  try {
-    directory.syncSync();
-  } finally {
-    directory.close();
   }
 }
 

@@ -20,7 +20,7 @@ import { fromProblem } from "./problem.ts";
 import { decodeEvents } from "./event_stream.ts";
 
 export { formatAddress, parseAddress } from "./address.ts";
-export { readToken } from "./token.ts";
+export { readToken } from "../core/mod.ts";
 export type {
   AgentEvent,
   AgentStatus,
@@ -96,8 +96,9 @@ export class AgentClient implements Disposable {
     return this.#post(at(name, "attach"));
   }
 
-  detach(name: string): Promise<VolumeView> {
-    return this.#post(at(name, "detach"));
+  /** @param options.force cuts off who uses it. @throws {PsmaError} state/busy when somebody does. */
+  detach(name: string, { force = false }: { force?: boolean } = {}): Promise<VolumeView> {
+    return this.#post(at(name, "detach"), force ? { force } : undefined);
   }
 
   forecast(

@@ -1,9 +1,8 @@
 /** Who may ask: the Host and Origin checks for everyone, the bearer token for what changes something. */
 import type { Context, MiddlewareHandler, Next } from "hono";
 import { bodyLimit } from "hono/body-limit";
-import { PsmaError } from "../core/mod.ts";
+import { carriesToken, PsmaError } from "../core/mod.ts";
 import { problemResponse } from "./problem.ts";
-import { tokenMatches } from "./token.ts";
 
 const BODY_BYTES_MAX = 64 * 1024;
 const LOOPBACK_NAMES: ReadonlySet<string> = new Set(["localhost", "127.0.0.1", "[::1]"]);
@@ -56,8 +55,7 @@ function checkToken(header: string | undefined, token: string): void {
       hint: "Send Authorization: Bearer with the content of the agent's token file.",
     });
   }
-  const given = /^Bearer +(\S+)$/i.exec(header)?.[1];
-  if (given === undefined || !tokenMatches(given, token)) {
+  if (!carriesToken(header, token)) {
     throw new PsmaError("auth/token-wrong", "Cannot do this: the token is not the agent's", {
       hint: "Send the content of the token file that the agent's configuration names.",
     });

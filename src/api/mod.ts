@@ -1,4 +1,3 @@
 /** The agent's HTTP API: server side. The command line uses client.ts alone. */
 export * from "./app.ts";
 export * from "./serve.ts";
-export { ensureToken, readToken } from "./token.ts";

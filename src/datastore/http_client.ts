@@ -3,9 +3,8 @@
  * Every call of the protocol may be repeated: it reads, it sets a state, or it carries an idempotency key.
  */
 import { z } from "@hono/zod-openapi";
-import { type Clock, type Log, PsmaError, type Rng } from "../core/mod.ts";
+import { type Clock, type Log, PsmaError, readToken, type Rng } from "../core/mod.ts";
 import { isLoopback } from "./addresses.ts";
-import { readToken } from "./token.ts";
 import { ProblemBody } from "./wire.ts";
 
 const ATTEMPTS = 4;
@@ -85,7 +84,7 @@ export class HttpClient {
     const headers = new Headers({ accept: "application/json" });
     // Read each time: a token that was replaced is in force at once.
     if (token_file !== undefined) {
-      headers.set("authorization", `Bearer ${await readToken(token_file)}`);
+      headers.set("authorization", `Bearer ${readToken(token_file)}`);
     }
     if (idempotency_key !== undefined) headers.set("idempotency-key", idempotency_key);
     if (body !== undefined) headers.set("content-type", "application/json");

@@ -8,8 +8,17 @@
  * Not promised: two processes at once; the caller holds the lock.
  */
 import { statfs } from "node:fs/promises";
-import { type Clock, formatSize, type Log, PsmaError, type Rng } from "../core/mod.ts";
-import { extendFile, replaceDurably, syncDirectory, writeFlushed } from "./durable.ts";
+import {
+  type Clock,
+  extendFile,
+  formatSize,
+  type Log,
+  PsmaError,
+  replaceFile,
+  type Rng,
+  syncDirectory,
+  writeFlushed,
+} from "../core/mod.ts";
 import { decodeRecord, encodeRecord, type VolumeRecord } from "./volume_record.ts";
 
 const RECORD = "volume.json";
@@ -139,7 +148,7 @@ export class VolumeFolders {
   /** Replaces the record, durably. */
   async update(record: VolumeRecord): Promise<void> {
     const path = `${this.directory}/${record.id}/${RECORD}`;
-    await storeCall(`update ${record.id}`, () => replaceDurably(path, encodeRecord(record)));
+    await storeCall(`update ${record.id}`, () => replaceFile(path, encodeRecord(record)));
   }
 
   /** Lengthens the bytes, durably, and not the record: so a crash leaves a file that is too long at worst. */

@@ -10,7 +10,7 @@
  * says so), a database that cannot take samples for long (the oldest segment is dropped). A power cut may
  * lose the samples of the last seconds: segments are synced when they are rotated, not at each append.
  */
-import { assert, type Log, need, PsmaError } from "../core/mod.ts";
+import { assert, type Log, need, PsmaError, syncDirectorySync } from "../core/mod.ts";
 import {
   decodeSegment,
   encodeRecord,
@@ -162,7 +162,7 @@ export class Journal {
     try {
       file.writeSync(encodeSegmentHeader(first_seq));
       file.syncDataSync();
-      syncDirectory(this.#dir);
+      syncDirectorySync(this.#dir);
     } catch (error) {
       file.close();
       throw error;
@@ -201,14 +201,5 @@ export class Journal {
         },
       );
     }
-  }
-}
-
-function syncDirectory(path: string): void {
-  const directory = Deno.openSync(path, { read: true });
-  try {
-    directory.syncSync();
-  } finally {
-    directory.close();
   }
 }

@@ -1,8 +1,7 @@
 /** The store's HTTP interface: routes bound to the catalogue. No socket in here, so tests need none. */
 import { OpenAPIHono } from "@hono/zod-openapi";
 import type { MiddlewareHandler } from "hono";
-import { type Log, PsmaError } from "../../core/mod.ts";
-import { carriesToken } from "../token.ts";
+import { carriesToken, type Log, PsmaError } from "../../core/mod.ts";
 import { PROTOCOL_VERSION } from "../wire.ts";
 import type { Catalogue } from "./catalogue.ts";
 import { StoreMetrics } from "./metrics.ts";

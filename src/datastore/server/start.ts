@@ -6,6 +6,7 @@
  */
 import {
   type Clock,
+  ensureToken,
   type Log,
   PsmaError,
   type Rng,
@@ -14,7 +15,6 @@ import {
 } from "../../core/mod.ts";
 import { DataPlane, type DataPlaneEvent } from "../../dataplane/mod.ts";
 import { type ListenAddress, parseListen } from "../addresses.ts";
-import { readOrMakeToken } from "../token.ts";
 import { VolumeFolders } from "../volume_folders.ts";
 import { createApp } from "./app.ts";
 import { Catalogue } from "./catalogue.ts";
@@ -68,7 +68,7 @@ export async function startStore(options: StoreOptions): Promise<RunningStore> {
     folders.push(one);
   }
   const token_file = options.token_file ?? `${first}/${TOKEN_NAME}`;
-  const token = await readOrMakeToken(token_file, rng);
+  const token = ensureToken(token_file, rng);
   const plane = await DataPlane.start({ log, onEvent: (event) => logEvent(log, event) });
   cleanup.defer(() => plane.stop().catch(() => {}));
   let dead: string | undefined;

@@ -1,8 +1,8 @@
 /** The client against the served API, over TCP and a Unix socket. */
 import { deepEqual, equal, rejects } from "node:assert/strict";
 import { AgentClient } from "../../../src/api/client.ts";
-import { ensureToken, serveApi } from "../../../src/api/mod.ts";
-import { silentLog, systemClock, systemRng } from "../../../src/core/mod.ts";
+import { serveApi } from "../../../src/api/mod.ts";
+import { silentLog, systemClock } from "../../../src/core/mod.ts";
 import { freePort } from "../../support/process.ts";
 import { tempDir } from "../../support/temp.ts";
 import { eventNumber, recordingAgent, VOLUME } from "../../support/recording_agent.ts";
@@ -95,21 +95,4 @@ Deno.test("serveApi() refuses addresses beyond this machine", async () => {
   for (const listen of ["0.0.0.0:9310", "192.168.1.2:9310", "example.com:80", "9310", ""]) {
     await rejects(served(listen), { code: "config/listen" }, listen);
   }
-});
-
-Deno.test("ensureToken() makes a private token once, and refuses one that others may read", () => {
-  using temp = tempDir();
-  const path = temp.file("token");
-  const token = ensureToken(path, systemRng);
-  equal(token.length, 64);
-  equal((Deno.statSync(path).mode ?? 0) & 0o777, 0o600);
-  equal(ensureToken(path, systemRng), token);
-  Deno.chmodSync(path, 0o644);
-  let code = "";
-  try {
-    ensureToken(path, systemRng);
-  } catch (error) {
-    code = (error as { code: string }).code;
-  }
-  equal(code, "auth/token-mode");
 });
