@@ -15,6 +15,7 @@ import { type AgentConfig, directoryOf } from "./config.ts";
 import { type AgentContext, storeNamed } from "./context.ts";
 import { AgentDesk } from "./desk.ts";
 import { EventLog } from "./events.ts";
+import { configWarnings } from "./growth.ts";
 import { bringUp, Nudge, runEvaluations, runSampling } from "./loops.ts";
 import { Operations } from "./operations.ts";
 import { resumeIntent } from "./scaling.ts";
@@ -81,10 +82,13 @@ export async function startAgent(options: StartAgent): Promise<RunningAgent> {
   };
   const units = gatherUnits(context);
   const { interval_ms } = config.sampling;
-  const sampler = new Sampler({ clock, interval_ms });
+  const sampler = new Sampler({ clock, log, interval_ms });
   const storeWatch = new StoreWatch();
   const desk = new AgentDesk({ context, units, forecaster, sampler, storeWatch, version });
   events.add({ type: "agent.started", message: `PSMA ${version} started`, data: { version } });
+  for (const { volume, message } of configWarnings(config)) {
+    events.add({ type: "volume.cannot-grow", severity: "warning", volume, message });
+  }
   supervise("watching stores", storeWatch.run(context), log);
   const work = supervise("the agent", run(context, units, sampler, forecaster, desk, nudge), log);
   const running = undo.move();

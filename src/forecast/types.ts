@@ -15,6 +15,9 @@ export const METRICS = {
   read_iops: "rate",
   flush_iops: "rate",
   changed_bytes_per_s: "rate",
+  device_write_bytes_per_s: "rate",
+  device_read_bytes_per_s: "rate",
+  device_busy_ratio: "rate",
   creates_per_s: "rate",
   deletes_per_s: "rate",
 } as const satisfies Record<string, MetricKind>;

@@ -6,12 +6,12 @@
  * pile up; what was last known stays in view and is not sampled again, nor does a volume look empty while its
  * store has not answered. A device that is not there has no rates.
  */
-import type { Clock } from "../core/mod.ts";
+import type { Clock, Log } from "../core/mod.ts";
 import { decodeDiskstats, type DiskStats } from "../codec/mod.ts";
 import { statFilesystem } from "../sys/mod.ts";
 import { type CounterPage, readCounterPage } from "./counter_page.ts";
 import { decodePressure, type Pressure } from "./pressure.ts";
-import { compareReadings, type Oddity, type Reading } from "./rates.ts";
+import { compareReadings, type Reading } from "./rates.ts";
 
 /** Names as the forecaster knows them. */
 export type SampledMetric =
@@ -23,7 +23,10 @@ export type SampledMetric =
   | "write_iops"
   | "read_iops"
   | "flush_iops"
-  | "changed_bytes_per_s";
+  | "changed_bytes_per_s"
+  | "device_write_bytes_per_s"
+  | "device_read_bytes_per_s"
+  | "device_busy_ratio";
 
 export interface VolumeSample {
   readonly volume: string;
@@ -57,21 +60,19 @@ export interface Watched {
 /** One look at one volume. */
 export interface Observation {
   readonly volume: string;
-  readonly at_ms: number;
   readonly counters: CounterPage | null;
   /** Null for a raw volume, and until the file system has answered once. */
   readonly filesystem: FilesystemUse | null;
-  readonly disk: DiskStats | null;
   /** What was last known while nobody can tell; 0 until somebody has. */
   readonly used_bytes: number;
-  readonly used_source: "filesystem" | "allocated";
-  readonly oddities: readonly Oddity[];
   /** For the forecaster. */
   readonly samples: readonly VolumeSample[];
 }
 
 export interface SamplerOptions {
   readonly clock: Clock;
+  /** Told at debug why an interval has no rates. */
+  readonly log: Log;
   readonly interval_ms: number;
   /** Default: asks the kernel. */
   readonly statFilesystem?: (mount: string) => Promise<FilesystemUse>;
@@ -88,6 +89,7 @@ export class Sampler {
   readonly #options: SamplerOptions;
   readonly #statFilesystem: (mount: string) => Promise<FilesystemUse>;
   readonly #readText: (path: string) => string | undefined;
+  /** By what was read: `volume data`, `device loop3`. */
   readonly #before = new Map<string, Reading>();
   readonly #filesystems = new Map<string, FilesystemUse>();
   /** Used bytes as last known. */
@@ -112,25 +114,18 @@ export class Sampler {
     this.#forgetAllBut(watched);
     return watched.flatMap((one, index) => {
       const disk = one.device === null ? undefined : disks.get(one.device);
-      return this.#observe(one, disk ?? null, answered[index] ?? false) ?? [];
+      return this.#observe(one, disk, answered[index] ?? false) ?? [];
     });
   }
 
   #observe(
     { volume, page, mount, allocated_bytes }: Watched,
-    disk: DiskStats | null,
+    disk: DiskStats | undefined,
     fresh: boolean,
   ): Observation | undefined {
     if (page === undefined) return undefined;
-    const { clock, interval_ms } = this.#options;
     const counters = readCounterPage(page);
-    const reading: Reading = {
-      at_ms: clock.nowMs(),
-      monotonic_ms: clock.monotonicMs(),
-      counters: risingOf(counters),
-    };
-    const { rates, oddities } = compareReadings(this.#before.get(volume), reading, { interval_ms });
-    this.#before.set(volume, reading);
+    const at_ms = this.#options.clock.nowMs();
     const filesystem = mount === null ? null : this.#filesystems.get(mount) ?? null;
     const allocated = allocated_bytes === undefined
       ? counters.allocated_bytes
@@ -142,20 +137,44 @@ export class Sampler {
       ["allocated_bytes", allocated],
       ...mount === null ? [["used_bytes", allocated] satisfies Level] : [],
       ...fresh ? filesystemLevels(filesystem) : [],
+      ...volumeRates(this.#ratesOf(volumeKey(volume), risingOf(counters))),
+      ...disk ? this.#deviceRates(disk) : [],
     ];
     return {
       volume,
-      at_ms: reading.at_ms,
       counters,
       filesystem,
-      disk,
       used_bytes,
-      used_source: mount === null ? "allocated" : "filesystem",
-      oddities,
-      samples: [...levels, ...ratesOf(rates)].flatMap(([metric, value]) =>
-        value === undefined ? [] : [{ volume, metric, at_ms: reading.at_ms, value }]
+      samples: levels.flatMap(([metric, value]) =>
+        value === undefined ? [] : [{ volume, metric, at_ms, value }]
       ),
     };
+  }
+
+  /** Also what reaches the device without the volume's doing: the loop driver's own cache works in between. */
+  #deviceRates({ device, read_bytes, write_bytes, busy_ms }: DiskStats): Level[] {
+    const rising = { read_bytes, write_bytes, busy_ms };
+    const rates = this.#ratesOf(deviceKey(device), rising, ["busy_ms"]);
+    return rates === undefined ? [] : [
+      ["device_write_bytes_per_s", rates["write_bytes"]],
+      ["device_read_bytes_per_s", rates["read_bytes"]],
+      ["device_busy_ratio", Math.min(1, (rates["busy_ms"] ?? 0) / 1000)],
+    ];
+  }
+
+  /** Per second since the look before; undefined where that is not known, and the log says why. */
+  #ratesOf(
+    key: string,
+    counters: Readonly<Record<string, number>>,
+    wraps: readonly string[] = [],
+  ): Readonly<Record<string, number>> | undefined {
+    const { clock, interval_ms, log } = this.#options;
+    const now = { at_ms: clock.nowMs(), monotonic_ms: clock.monotonicMs(), counters };
+    const { rates, oddities } = compareReadings(this.#before.get(key), now, { interval_ms, wraps });
+    this.#before.set(key, now);
+    const odd = oddities.filter((one) => one !== "first").join(", ");
+    if (odd !== "") log.debug("counters are odd", { of: key, odd, rates: rates !== undefined });
+    return rates;
   }
 
   /** @returns whether an answer came in time for this look. */
@@ -183,18 +202,25 @@ export class Sampler {
   }
 
   #forgetAllBut(watched: readonly Watched[]) {
-    const volumes = new Set(watched.map(({ volume }) => volume));
-    const mounts = new Set(watched.map(({ mount }) => mount));
-    for (const volume of this.#before.keys()) {
-      if (volumes.has(volume)) continue;
-      this.#before.delete(volume);
-      this.#used.delete(volume);
-    }
-    for (const mount of this.#filesystems.keys()) {
-      if (!mounts.has(mount)) this.#filesystems.delete(mount);
-    }
+    keepOnly(this.#used, watched.map(({ volume }) => volume));
+    keepOnly(this.#filesystems, watched.map(({ mount }) => mount));
+    keepOnly(
+      this.#before,
+      watched.flatMap(({ volume, device }) => [
+        volumeKey(volume),
+        ...device === null ? [] : [deviceKey(device)],
+      ]),
+    );
   }
 }
+
+function keepOnly(map: Map<string, unknown>, keys: readonly (string | null)[]): void {
+  const kept = new Set(keys);
+  for (const key of map.keys()) if (!kept.has(key)) map.delete(key);
+}
+
+const volumeKey = (volume: string) => `volume ${volume}`;
+const deviceKey = (device: string) => `device ${device}`;
 
 type Level = [SampledMetric, number | undefined];
 
@@ -220,7 +246,7 @@ function risingOf(counters: CounterPage): Record<string, number> {
   return { reads, writes, flushes, read_bytes, write_bytes, changed_bytes };
 }
 
-function ratesOf(
+function volumeRates(
   rates: Readonly<Record<string, number>> | undefined,
 ): Level[] {
   if (rates === undefined) return [];

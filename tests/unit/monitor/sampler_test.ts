@@ -1,7 +1,7 @@
 /** The sampler: what is seen of a volume, and what happens when a file system or a device is away. */
-import { deepEqual, equal } from "node:assert/strict";
+import { deepEqual, equal, match } from "node:assert/strict";
 import { COUNTER, COUNTER_PAGE_BYTES } from "../../../src/codec/mod.ts";
-import type { Clock } from "../../../src/core/mod.ts";
+import { type Clock, createLog, silentLog } from "../../../src/core/mod.ts";
 import { type FilesystemUse, Sampler } from "../../../src/monitor/sampler.ts";
 
 /** A clock that the test moves; whoever sleeps is woken when the time has come. */
@@ -44,6 +44,7 @@ Deno.test("observe() samples a raw volume by what it has allocated, and rates fr
   const { clock, advance } = handClock();
   const sampler = new Sampler({
     clock,
+    log: silentLog,
     interval_ms: 1000,
     statFilesystem: () => Promise.reject(new Error("asked")),
     readText: () => undefined,
@@ -52,7 +53,6 @@ Deno.test("observe() samples a raw volume by what it has allocated, and rates fr
   const watched = [{ volume: "raw", page: counters, mount: null, device: null }];
   const [first] = await sampler.observe(watched);
   equal(first?.used_bytes, 4096);
-  equal(first?.used_source, "allocated");
   deepEqual(first?.samples.map(({ metric }) => metric), ["allocated_bytes", "used_bytes"]);
 
   advance(1000);
@@ -69,7 +69,12 @@ Deno.test("observe() samples a raw volume by what it has allocated, and rates fr
 
 Deno.test("observe() believes the store where the page cannot tell, and samples nothing where nobody can", async () => {
   const { clock } = handClock();
-  const sampler = new Sampler({ clock, interval_ms: 1000, readText: () => undefined });
+  const sampler = new Sampler({
+    clock,
+    log: silentLog,
+    interval_ms: 1000,
+    readText: () => undefined,
+  });
   const look = async (allocated_bytes: number | null) => {
     const raw = page({ allocatedBytes: 9999 });
     const [seen] = await sampler.observe([
@@ -92,22 +97,20 @@ Deno.test("observe() believes the store where the page cannot tell, and samples 
   equal((await look(null))?.used_bytes, 0, "a volume that was closed is new");
 });
 
-Deno.test("observe() takes use and inodes from the file system, and the device's line", async () => {
+Deno.test("observe() takes use and inodes from the file system", async () => {
   const { clock } = handClock();
   const sampler = new Sampler({
     clock,
+    log: silentLog,
     interval_ms: 1000,
     statFilesystem: (mount) => Promise.resolve({ ...USE, used_bytes: mount.length }),
-    readText: (path) =>
-      path === "/proc/diskstats" ? "7 3 loop3 1 2 3 4 5 6 7 8 9 10 11\n" : undefined,
+    readText: () => undefined,
   });
   const [seen] = await sampler.observe([
     { volume: "data", page: page({ allocatedBytes: 1 }), mount: "/srv/data", device: "loop3" },
     { volume: "closed", page: undefined, mount: null, device: null },
   ]);
   equal(seen?.used_bytes, 9);
-  equal(seen?.used_source, "filesystem");
-  equal(seen?.disk?.writes, 5);
   deepEqual(seen?.samples.map(({ metric }) => metric), [
     "allocated_bytes",
     "used_bytes",
@@ -115,11 +118,59 @@ Deno.test("observe() takes use and inodes from the file system, and the device's
   ]);
 });
 
+/** A line of /proc/diskstats: sectors of 512 bytes. */
+function diskstats(device: string, read_sectors: number, write_sectors: number, busy_ms: number) {
+  return `7 3 ${device} 1 0 ${read_sectors} 4 5 0 ${write_sectors} 8 0 ${busy_ms} 11\n`;
+}
+
+Deno.test("observe() samples what the volume's device did since the look before", async () => {
+  const { clock, advance } = handClock();
+  const lines: string[] = [];
+  let text = "";
+  const sampler = new Sampler({
+    clock,
+    log: createLog({ level: "debug", write: (line) => lines.push(line), clock }),
+    interval_ms: 1000,
+    readText: (path) => path === "/proc/diskstats" ? text : undefined,
+  });
+  const look = async (device: string | null, stats: string) => {
+    advance(1000);
+    text = stats;
+    const [seen] = await sampler.observe([{ volume: "data", page: page({}), mount: null, device }]);
+    return seen?.samples.filter(({ metric }) => metric.startsWith("device_"))
+      .map(({ metric, value }) => [metric, value]);
+  };
+  deepEqual(await look("loop3", diskstats("loop3", 100, 1000, 2 ** 32 - 100)), []);
+  deepEqual(
+    await look("loop3", diskstats("loop4", 9, 9, 9) + diskstats("loop3", 108, 1016, 150)),
+    [
+      ["device_write_bytes_per_s", 8192],
+      ["device_read_bytes_per_s", 4096],
+      ["device_busy_ratio", 0.25],
+    ],
+    "its times wrap at 32 bits",
+  );
+  deepEqual(lines, []);
+  deepEqual(await look("loop3", diskstats("loop3", 0, 8, 1)), [], "it began again");
+  deepEqual(lines.map((line) => /counters are odd .*/.exec(line)?.[0]), [
+    'counters are odd of="device loop3" odd=reset rates=false',
+  ]);
+  deepEqual(await look("loop5", diskstats("loop5", 0, 8000, 1)), [], "another device is new");
+  deepEqual(await look(null, ""), []);
+  deepEqual(await look("loop5", diskstats("loop5", 0, 8000, 1)), [], "it was away meanwhile");
+  equal(lines.length, 1);
+  advance(9000);
+  deepEqual(await look("loop5", diskstats("loop5", 0, 9000, 1)), []);
+  match(lines[1] ?? "", /of="volume data" odd=gap/);
+  match(lines[2] ?? "", /of="device loop5" odd=gap/);
+});
+
 Deno.test("observe() does not wait for, ask twice or sample a file system that does not answer", async () => {
   const { clock, advance } = handClock();
   const answers: ((use: FilesystemUse) => void)[] = [];
   const sampler = new Sampler({
     clock,
+    log: silentLog,
     interval_ms: 1000,
     statFilesystem: () => new Promise((resolve) => answers.push(resolve)),
     readText: () => undefined,
