@@ -104,9 +104,9 @@ export class AgentDesk implements Agent {
     return await this.#view(unit);
   }
 
-  async detach(name: string): Promise<VolumeView> {
+  async detach(name: string, options: { force?: boolean } = {}): Promise<VolumeView> {
     const unit = this.#unit(name);
-    await detachUnit(this.#parts.context, unit);
+    await detachUnit(this.#parts.context, unit, options);
     return await this.#view(unit);
   }
 

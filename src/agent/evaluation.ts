@@ -4,6 +4,7 @@ import type { VolumeStatus } from "../dataplane/mod.ts";
 import type { Forecast, Forecaster } from "../forecast/mod.ts";
 import { refreshAllocated } from "./allocation.ts";
 import type { AgentContext } from "./context.ts";
+import { growthObstacle } from "./growth.ts";
 import { type Evaluation, planVolume } from "./plan.ts";
 import { beginMirror, beginScale, beginSwitch } from "./scaling.ts";
 import { growUnit, sweepLeftovers } from "./serving.ts";
@@ -69,9 +70,7 @@ export function planUnit(
     forecast: forecast ?? null,
     mirror: status.mirror,
     measured,
-    obstacle: unit.grow_fault === undefined
-      ? null
-      : `The last growth has not reached the file system: ${unit.grow_fault}.`,
+    obstacle: growthObstacle(unit),
     memory: {
       last_scale_at_ms,
       mirror_trips: unit.mirror_trips,

@@ -6,6 +6,7 @@ import { formatSize, PsmaError, toPsmaError } from "../core/mod.ts";
 import type { VolumeStatus } from "../dataplane/mod.ts";
 import type { Intent } from "./catalogue.ts";
 import type { AgentContext } from "./context.ts";
+import { needGrowth } from "./growth.ts";
 import { STOPPING } from "./operations.ts";
 import { carryOut, dropBackup, giveUpMirror, noMirror, statusOf } from "./scaling_steps.ts";
 import type { Operation } from "./views.ts";
@@ -28,13 +29,14 @@ export async function beginMirror(
   return begin(context, unit, "mirror", size_bytes);
 }
 
-/** Begins a scaling event. @throws {PsmaError} state/busy, state/mirror, usage/size, state/size */
+/** Begins a scaling event. @throws {PsmaError} state/busy, state/mirror, usage/size, state/size, sys/permission */
 export async function beginScale(
   context: AgentContext,
   unit: VolumeUnit,
   size_bytes: number,
 ): Promise<Operation> {
   const status = await statusFor(context, unit, "scale");
+  needGrowth(unit, "scale");
   checkSize(unit, status, size_bytes, "scale");
   if (size_bytes === status.size_bytes) {
     throw new PsmaError(
@@ -54,10 +56,11 @@ export async function beginScale(
   return begin(context, unit, "scale", size_bytes);
 }
 
-/** Begins a switch to the mirror that is there. @throws {PsmaError} state/busy, state/no-mirror */
+/** Begins a switch to the mirror that is there. @throws {PsmaError} state/busy, state/no-mirror, sys/permission */
 export async function beginSwitch(context: AgentContext, unit: VolumeUnit): Promise<Operation> {
   const { mirror } = await statusFor(context, unit, "switch");
   if (!mirror) throw noMirror(unit, "switch");
+  needGrowth(unit, "switch");
   return begin(context, unit, "switch", mirror.target.size_bytes);
 }
 

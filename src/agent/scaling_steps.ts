@@ -9,6 +9,7 @@ import type { CutoverReport, MirrorStatus, VolumeStatus } from "../dataplane/mod
 import { refreshAllocated } from "./allocation.ts";
 import type { Intent, MirrorOrder } from "./catalogue.ts";
 import { type AgentContext, pause, storeNamed } from "./context.ts";
+import { needGrowth } from "./growth.ts";
 import { addLeftover, growUnit, sweepLeftovers } from "./serving.ts";
 import type { VolumeUnit } from "./volume_unit.ts";
 
@@ -159,6 +160,7 @@ async function cutOver(
 ): Promise<CutoverReport> {
   const { plane, clock, catalogue } = context;
   const volume = unit.name;
+  needGrowth(unit, verb);
   return await unit.exclusively(verb, async () => {
     const began_ms = clock.monotonicMs();
     // The commit puts the present source in the backup's place; until then the old one stays.

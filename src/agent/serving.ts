@@ -71,12 +71,19 @@ export async function attachUnit(context: AgentContext, unit: VolumeUnit): Promi
   });
 }
 
-/** Stops serving; the volume stays open and its mirror goes on. */
-export async function detachUnit(context: AgentContext, unit: VolumeUnit): Promise<void> {
+/**
+ * Stops serving; the volume stays open and its mirror goes on.
+ * @param options.force cuts off who uses it. @throws {PsmaError} state/busy when somebody does.
+ */
+export async function detachUnit(
+  context: AgentContext,
+  unit: VolumeUnit,
+  { force = false }: { force?: boolean } = {},
+): Promise<void> {
   await unit.exclusively("detach", async () => {
     const { catalogue, plane, log, events } = context;
     const { name, attachment } = unit;
-    if (attachment) await detachAttachment({ plane, attachment, log });
+    if (attachment) await detachAttachment({ plane, attachment, log, force });
     unit.attachment = undefined;
     if (unit.open) unit.state = "detached";
     catalogue.update(name, { desired: "detached" });

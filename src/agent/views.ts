@@ -117,7 +117,8 @@ export interface Agent {
   /** Refuses (state/attached) while it is attached. Deletes its bytes. */
   deleteVolume(name: string): Promise<void>;
   attach(name: string): Promise<VolumeView>;
-  detach(name: string): Promise<VolumeView>;
+  /** Refuses (state/busy) while somebody uses it, unless forced. */
+  detach(name: string, options?: { force?: boolean }): Promise<VolumeView>;
   forecast(
     name: string,
     query: { metric: string; horizon_ms?: number; levels?: readonly number[] },

@@ -15,11 +15,9 @@ import type {
   Plan,
   VolumeView,
 } from "../agent/mod.ts";
-import { formatAddress, parseAddress } from "./address.ts";
 import { fromProblem } from "./problem.ts";
 import { decodeEvents } from "./event_stream.ts";
 
-export { formatAddress, parseAddress } from "./address.ts";
 export { readToken } from "../core/mod.ts";
 export type {
   AgentEvent,
@@ -61,8 +59,8 @@ export class AgentClient implements Disposable {
   constructor(options: ClientOptions) {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
-    const address = parseAddress(options.url);
-    this.#base = "path" in address ? "http://localhost" : formatAddress(address);
+    const address = parseListen(options.url);
+    this.#base = "path" in address ? "http://localhost" : formatListen(address);
     this.#http = "path" in address
       ? Deno.createHttpClient({ proxy: { transport: "unix", path: address.path } })
       : undefined;

@@ -201,6 +201,10 @@ export const SizeSchema = z.strictObject({
   size_bytes: bytes.positive().optional(),
 }).openapi("Size");
 
+export const DetachSchema = z.strictObject({
+  force: z.boolean().optional(),
+}).openapi("Detach");
+
 export const VolumeParameter = z.object({
   volume: z.string().openapi({ param: { name: "volume", in: "path" }, example: "data" }),
 });

@@ -1,7 +1,6 @@
 /** Puts the API on a loopback port or a Unix socket, and takes it off again. */
-import { type Clock, type Log, PsmaError } from "../core/mod.ts";
+import { type Clock, type Log, parseListen, serveHttp } from "../core/mod.ts";
 import type { Agent } from "../agent/mod.ts";
-import { type Address, formatAddress, parseAddress } from "./address.ts";
 import { createApi } from "./app.ts";
 
 export interface ServeApiOptions {
@@ -23,7 +22,7 @@ export interface ApiServer {
 
 /** @throws {PsmaError} config/listen beyond loopback, state/address-in-use */
 export async function serveApi(options: ServeApiOptions): Promise<ApiServer> {
-  const address = parseAddress(options.listen);
+  const address = parseListen(options.listen);
   const closing = new AbortController();
   const api = createApi({
     agent: options.agent,
@@ -33,36 +32,15 @@ export async function serveApi(options: ServeApiOptions): Promise<ApiServer> {
     closing: closing.signal,
     check_host: "host" in address,
   });
-  if ("path" in address) await removeStaleSocket(address.path);
-  const server = listen(address, api);
-  if ("path" in address) Deno.chmodSync(address.path, 0o600);
-  const url = formatAddress(
-    "host" in address ? { host: address.host, port: (server.addr as Deno.NetAddr).port } : address,
-  );
-  options.log.info("the API listens", { url });
+  const server = await serveHttp(address, (request) => api(withoutSignal(request)));
+  options.log.info("the API listens", { url: server.url });
   return {
-    url,
+    url: server.url,
     async stop() {
       closing.abort();
       await server.shutdown();
     },
   };
-}
-
-function listen(address: Address, api: (request: Request) => Response | Promise<Response>) {
-  const where = "host" in address
-    ? { hostname: address.host, port: address.port }
-    : { path: address.path };
-  try {
-    return Deno.serve({ ...where, onListen: () => {} }, (request) => api(withoutSignal(request)));
-  } catch (cause) {
-    if (!(cause instanceof Deno.errors.AddrInUse)) throw cause;
-    throw new PsmaError(
-      "state/address-in-use",
-      `Cannot listen on ${formatAddress(address)}: the address is in use`,
-      { hint: "Another psma may be running; or set api.listen.", cause },
-    );
-  }
 }
 
 /**
@@ -71,13 +49,4 @@ function listen(address: Address, api: (request: Request) => Response | Promise<
  */
 function withoutSignal({ url, method, headers, body }: Request): Request {
   return new Request(url, { method, headers, body });
-}
-
-/** A socket file that nobody answers on is left from a process that was killed. */
-async function removeStaleSocket(path: string): Promise<void> {
-  try {
-    (await Deno.connect({ transport: "unix", path })).close();
-  } catch (error) {
-    if (error instanceof Deno.errors.ConnectionRefused) Deno.removeSync(path);
-  }
 }

@@ -24,6 +24,8 @@ export interface ConfigTools {
   load(path: string): Promise<LoadedConfig>;
   /** Everything that is wrong with a file, one line each, in order; empty when nothing is. */
   check(path: string): Promise<readonly ConfigFault[]>;
+  /** Sentences: what a faultless configuration asks for and this process cannot do. */
+  warnings(path: string): Promise<readonly string[]>;
 }
 
 export interface ConfigFault {

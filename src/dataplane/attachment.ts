@@ -87,22 +87,37 @@ export interface DetachAttachment {
   readonly attachment: Attachment;
   readonly log: Log;
   /**
-   * The process is ending: a file system in use is synced and taken out of the tree instead of refused.
-   * Its users see I/O errors; its bytes are consistent.
+   * What is in use is let go instead of refused: a file system is synced and taken out of the tree, an NBD
+   * client's connection is cut. Its users see I/O errors; its bytes are consistent.
    */
   readonly force?: boolean;
 }
 
 /**
  * Unmounts, gives the loop device back and stops the export, in this order. What is not there is no error.
- * @throws {PsmaError} state/busy when a program uses the file system or device; then it stays attached.
+ * @throws {PsmaError} state/busy when a program uses the file system, the device or the export; then it
+ * stays attached.
  */
 export async function detachAttachment(options: DetachAttachment): Promise<void> {
   const { plane, attachment: { volume, exports } } = options;
   for (const exported of exports) {
-    if (exported.frontend === "nbd") await plane.command("unexportNbd", { name: volume });
+    if (exported.frontend === "nbd") await detachNbd(options, exported);
     else await detachFuse(options, exported);
   }
+}
+
+async function detachNbd(
+  { plane, attachment: { volume }, force = false }: DetachAttachment,
+  { uri }: { uri: string },
+): Promise<void> {
+  const { sessions } = await plane.command("nbdSessions", { name: volume });
+  if (sessions > 0 && !force) {
+    const clients = sessions === 1 ? "a client is connected" : `${sessions} clients are connected`;
+    throw new PsmaError("state/busy", `Cannot detach ${volume}: ${clients} to ${uri}`, {
+      hint: `Disconnect first, or cut the connection: psma volume detach ${volume} --force`,
+    });
+  }
+  await plane.command("unexportNbd", { name: volume });
 }
 
 async function detachFuse(

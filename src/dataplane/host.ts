@@ -1,6 +1,16 @@
-/** Which frontends this process may use on this machine. */
+/** Which frontends this process may use on this machine, and which file systems it may grow. */
 
-const CAP_SYS_ADMIN = 21n;
+const CAPABILITIES = { CAP_SYS_ADMIN: 21n, CAP_SYS_RESOURCE: 24n } as const;
+export type Capability = keyof typeof CAPABILITIES;
+
+/** @param processStatus text of /proc/PID/status; this process's by default. */
+export function hasCapability(
+  name: Capability,
+  processStatus: string = Deno.readTextFileSync("/proc/self/status"),
+): boolean {
+  const match = /^CapEff:\s*([0-9a-f]+)$/m.exec(processStatus);
+  return (BigInt(`0x${match?.[1] ?? "0"}`) >> CAPABILITIES[name] & 1n) === 1n;
+}
 
 /** @returns why a volume cannot be a mounted file here; undefined when it can. */
 export function canServeFuse(): string | undefined {
@@ -11,7 +21,14 @@ export function canServeFuse(): string | undefined {
       return `${path} does not open`;
     }
   }
-  const match = /^CapEff:\s*([0-9a-f]+)$/m.exec(Deno.readTextFileSync("/proc/self/status"));
-  const effective = BigInt(`0x${match?.[1] ?? "0"}`);
-  return (effective >> CAP_SYS_ADMIN & 1n) === 1n ? undefined : "CAP_SYS_ADMIN is not in force";
+  return hasCapability("CAP_SYS_ADMIN") ? undefined : "CAP_SYS_ADMIN is not in force";
+}
+
+/**
+ * Whether a mounted file system of this type can be grown by this process, found out without trying.
+ * @returns why not; undefined when it can. Fits what the kernel asks for: fs/ext4/resize.c, ext4_resize_begin.
+ */
+export function growthFault(type: string, processStatus?: string): string | undefined {
+  if (type !== "ext4" || hasCapability("CAP_SYS_RESOURCE", processStatus)) return undefined;
+  return "ext4 grows online only with CAP_SYS_RESOURCE, which is not in force here";
 }

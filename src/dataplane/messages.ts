@@ -118,6 +118,8 @@ export interface Commands {
     argument: { name: string; description: string; epoch?: number };
     answer: { uri: string };
   };
+  /** How many connections of clients use the volume now. */
+  nbdSessions: { argument: { name: string }; answer: { sessions: number } };
   /** Takes a volume off the list and cuts its sessions; nothing when it is not there. */
   unexportNbd: { argument: { name: string }; answer: null };
   /** Mounts a one-file file system for the volume on `path` and serves it. */

@@ -2,7 +2,7 @@
 export * from "./attachment.ts";
 export { type HostFinding, probeHost, type ProbePlaces } from "./doctor.ts";
 export * from "./handle.ts";
-export { canServeFuse } from "./host.ts";
+export { canServeFuse, growthFault } from "./host.ts";
 export * from "./messages.ts";
 export { notifyServiceManager } from "./service_manager.ts";
 export { serveHostTask } from "./host_tasks.ts";

@@ -138,6 +138,7 @@ export class Service implements DataPlaneContext {
       server.addExport({ name, description, volume: this.#volume(name).volume, epoch });
       return { uri: server.uri(name) };
     },
+    nbdSessions: ({ name }) => ({ sessions: this.#nbd?.sessionCount(name) ?? 0 }),
     unexportNbd: async ({ name }) => {
       const served = this.#volumes.get(name);
       const remove = async () => await this.#nbd?.removeExport(name);

@@ -179,6 +179,11 @@ export class NbdServer implements NbdSessionHost, ListenerEvents {
     return this.#exports.get(name) !== undefined;
   }
 
+  /** Clients that use an export now; none where there is no such export. */
+  sessionCount(name: string): number {
+    return this.#exports.get(name)?.sessions.size ?? 0;
+  }
+
   /** Takes an export off, cuts its sessions, and waits for their requests. Nothing when it is not there. */
   async removeExport(name: string): Promise<void> {
     const entry = this.#exports.get(name);

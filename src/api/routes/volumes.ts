@@ -4,6 +4,7 @@ import type { Agent, Operation } from "../../agent/mod.ts";
 import type { RouteContext } from "../context.ts";
 import {
   CreateVolumeSchema,
+  DetachSchema,
   OperationSchema,
   SizeSchema,
   VolumeParameter,
@@ -73,24 +74,37 @@ export function addVolumeRoutes(app: OpenAPIHono, { agent }: RouteContext): void
 }
 
 function addServing(app: OpenAPIHono, agent: Agent): void {
-  for (const verb of ["attach", "detach"] as const) {
-    app.openapi(
-      createRoute({
-        method: "post",
-        path: `/v1/volumes/{volume}/${verb}`,
-        summary: verb === "attach" ? "Serve the volume" : "Stop serving the volume",
-        security: guarded,
-        request: { params: VolumeParameter },
-        responses: {
-          200: json(VolumeSchema, "The volume"),
-          401: problem,
-          404: problem,
-          409: problem,
-        },
-      }),
-      async (context) => context.json(await agent[verb](context.req.valid("param").volume), 200),
-    );
-  }
+  const responses = {
+    200: json(VolumeSchema, "The volume"),
+    401: problem,
+    404: problem,
+    409: problem,
+  };
+  app.openapi(
+    createRoute({
+      method: "post",
+      path: "/v1/volumes/{volume}/attach",
+      summary: "Serve the volume",
+      security: guarded,
+      request: { params: VolumeParameter },
+      responses,
+    }),
+    async (context) => context.json(await agent.attach(context.req.valid("param").volume), 200),
+  );
+  app.openapi(
+    createRoute({
+      method: "post",
+      path: "/v1/volumes/{volume}/detach",
+      summary: "Stop serving the volume; with force, cut off who uses it",
+      security: guarded,
+      request: { params: VolumeParameter, body: { ...body(DetachSchema), required: false } },
+      responses: { ...responses, 400: problem },
+    }),
+    async (context) => {
+      const options = withoutUndefined(context.req.valid("json"));
+      return context.json(await agent.detach(context.req.valid("param").volume, options), 200);
+    },
+  );
 }
 
 /** Long work: the answer is 202 with an operation to ask for. */

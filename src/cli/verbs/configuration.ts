@@ -22,7 +22,11 @@ async function checkConfig(session: Session): Promise<void> {
   const path = session.configPath();
   const faults = await session.parts.config.check(path);
   if (faults.length === 0) {
-    return session.answer({ ok: true, path, faults }, () => `${path} is fine.`);
+    const warnings = await session.parts.config.warnings(path);
+    return session.answer(
+      { ok: true, path, faults, warnings },
+      () => [...warnings.map((one) => `warning: ${one}`), `${path} is fine.`].join("\n"),
+    );
   }
   session.answer(
     { ok: false, path, faults },

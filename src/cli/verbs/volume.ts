@@ -23,8 +23,8 @@ export function volumeVerbs(start: Start): Command {
     createVerb(start),
     list as never,
     show as never,
-    servingVerb(start, "attach", "Serve a volume to applications"),
-    servingVerb(start, "detach", "Stop serving a volume: unmounts what psma mounted"),
+    attachVerb(start),
+    detachVerb(start),
     deleteVerb(start),
   ]);
 }
@@ -63,14 +63,29 @@ function createVerb(start: Start): Command {
     ) as never;
 }
 
-function servingVerb(start: Start, name: "attach" | "detach", about: string): Command {
-  return verb(name, about, [`psma volume ${name} data`])
+function attachVerb(start: Start): Command {
+  return verb("attach", "Serve a volume to applications", ["psma volume attach data"])
     .argument("<volume>")
     .action((volume, options) =>
       start(
         options,
-        async (session) => answerVolume(session, await (await session.agent())[name](volume)),
+        async (session) => answerVolume(session, await (await session.agent()).attach(volume)),
       )
+    ) as never;
+}
+
+function detachVerb(start: Start): Command {
+  return verb("detach", "Stop serving a volume: unmounts what psma mounted", [
+    "psma volume detach data",
+    "psma volume detach data --force",
+  ])
+    .argument("<volume>")
+    .option("--force", "also while somebody uses it, who then sees I/O errors")
+    .action((volume, options) =>
+      start(options, async (session) => {
+        const force = options.force === true;
+        answerVolume(session, await (await session.agent()).detach(volume, { force }));
+      })
     ) as never;
 }
 

@@ -258,6 +258,30 @@ Deno.test({
 });
 
 Deno.test({
+  name: "agent: a volume with a connected client is detached only by force",
+  ...needs,
+  async fn() {
+    using temp = tempDir();
+    const agent = await start(temp);
+    await using _stop = { [Symbol.asyncDispose]: () => agent.stop() };
+    await ready(agent);
+    const program = await client(await uriOf(agent));
+    await using _program = program;
+    const bytes = pattern(1, 4096);
+    await program.write(0, bytes);
+    await rejects(agent.detach("data"), {
+      code: "state/busy",
+      message: /^Cannot detach data: a client is connected to nbd\+unix:/,
+      hint: /--force/,
+    });
+    equal((await agent.volume("data")).state, "attached");
+    deepEqual(await program.read(0, 4096), bytes);
+    const { state, exports } = await agent.detach("data", { force: true });
+    deepEqual([state, exports], ["detached", []]);
+  },
+});
+
+Deno.test({
   name: "agent: plan, history and metrics speak of a served volume",
   ...needs,
   async fn() {

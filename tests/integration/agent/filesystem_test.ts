@@ -1,7 +1,8 @@
 /** The agent with a mounted file system: FUSE, loop device, mkfs, growth, restart, and a killed agent. */
-import { deepEqual, equal, ok, rejects } from "node:assert/strict";
+import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { parseConfig, startAgent } from "../../../src/agent/mod.ts";
 import { silentLog, systemClock, systemRng } from "../../../src/core/mod.ts";
+import { growthFault } from "../../../src/dataplane/mod.ts";
 import { umountLazily } from "../../../src/sys/mod.ts";
 import { childrenOf, isRunning, psma, startPsma, waitUntil } from "../../support/process.ts";
 import { requires } from "../../support/requires.ts";
@@ -9,7 +10,7 @@ import { type TempDir, tempDir } from "../../support/temp.ts";
 
 const MiB = 1024 ** 2;
 
-function configText(temp: TempDir): string {
+function configText(temp: TempDir, { type = "xfs", size = "320MiB" } = {}): string {
   return `
 api: { listen: "unix:${temp.path}/api.sock" }
 state_dir: state
@@ -20,15 +21,15 @@ stores:
   far: { type: embedded, path: far }
 volumes:
   data:
-    size: 320MiB
+    size: ${size}
     max_size: 2GiB
     frontend: fuse
-    filesystem: { type: xfs, mount: ${temp.path}/mnt }
+    filesystem: { type: ${type}, mount: ${temp.path}/mnt }
 `;
 }
 
-async function start(temp: TempDir) {
-  const { config, problems } = parseConfig(configText(temp), temp.path);
+async function start(temp: TempDir, volume?: { type: string; size: string }) {
+  const { config, problems } = parseConfig(configText(temp, volume), temp.path);
   deepEqual(problems, []);
   ok(config);
   const agent = await startAgent({
@@ -100,6 +101,31 @@ Deno.test({
     equal(isMounted(temp.file("mnt")), false);
     equal((await agent.attach("data")).state, "attached");
     equal(Deno.readTextFileSync(file), "still here");
+  },
+});
+
+Deno.test({
+  name: "agent: an ext4 that could not grow here is not cut over, and says so beforehand",
+  ...requires({ io_uring: true, root: true, fuse: true, loop: true, commands: ["mkfs.ext4"] }),
+  async fn() {
+    using temp = tempDir();
+    const agent = await start(temp, { type: "ext4", size: "64MiB" });
+    await using _stop = { [Symbol.asyncDispose]: () => agent.stop() };
+    const events = (type: string) => agent.events({}).filter((one) => one.type === type);
+    const size_bytes = 128 * MiB;
+    if (growthFault("ext4") === undefined) {
+      deepEqual(events("volume.cannot-grow"), []);
+      const { id } = await agent.scale("data", { size_bytes });
+      await waitUntil(() => agent.operation(id).state === "done", { what: "the scaling" });
+      return;
+    }
+    match(events("volume.cannot-grow")[0]?.message ?? "", /Cannot scale data: ext4 .*SYS_RESOURCE/);
+    await rejects(agent.scale("data", { size_bytes }), { code: "sys/permission" });
+    const { id } = await agent.startMirror("data", { size_bytes });
+    await waitUntil(() => agent.operation(id).state === "done", { what: "the mirror" });
+    await rejects(agent.switchVolume("data"), { code: "sys/permission" });
+    const { size_bytes: before, epoch, backup } = await agent.volume("data");
+    deepEqual([before, epoch, backup], [64 * MiB, 1, null]);
   },
 });
 

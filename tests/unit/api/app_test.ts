@@ -79,7 +79,8 @@ const CHANGES: readonly (readonly [string, string, string | undefined, unknown[]
   }], 201],
   ["DELETE", "/v1/volumes/data", undefined, ["deleteVolume", "data"], 204],
   ["POST", "/v1/volumes/data/attach", undefined, ["attach", "data"], 200],
-  ["POST", "/v1/volumes/data/detach", undefined, ["detach", "data"], 200],
+  ["POST", "/v1/volumes/data/detach", undefined, ["detach", "data", {}], 200],
+  ["POST", "/v1/volumes/data/detach", '{"force":true}', ["detach", "data", { force: true }], 200],
   ["POST", "/v1/volumes/data/scale", '{"size_bytes":8192}', ["scale", "data", {
     size_bytes: 8192,
   }], 202],

@@ -22,6 +22,7 @@ function parts(more: Partial<CliParts> = {}): CliParts {
     config: {
       load: (path) => Promise.reject(new PsmaError("config/missing-file", `Cannot read ${path}`)),
       check: () => Promise.resolve([]),
+      warnings: () => Promise.resolve([]),
     },
     startAgent: refused,
     startStore: refused,
@@ -154,6 +155,7 @@ Deno.test("psma doctor asks the stores of the configuration", async () => {
       load: (path) =>
         Promise.resolve({ path, listen: "", token_file: "/t", state_dir: "/s", values: {} }),
       check: refused,
+      warnings: refused,
     },
     probeStores: (path) => {
       asked.push(path);
@@ -166,6 +168,16 @@ Deno.test("psma doctor asks the stores of the configuration", async () => {
   match(stdout, /warn\s+store far\s+Cannot reach store far\n\s+start it/);
 });
 
+Deno.test("psma config check warns of what this machine cannot do, and is content", async () => {
+  const config = {
+    load: refused,
+    check: () => Promise.resolve([]),
+    warnings: () => Promise.resolve(["Cannot scale data: no."]),
+  };
+  const ran = await psma(["config", "check", "--config", "p.yaml"], { config });
+  deepEqual([ran.code, ran.stdout], [0, "warning: Cannot scale data: no.\np.yaml is fine.\n"]);
+});
+
 Deno.test("psma config check names every fault with its place", async () => {
   const fault = {
     code: "config/value",
@@ -175,7 +187,11 @@ Deno.test("psma config check names every fault with its place", async () => {
     hint: "10GiB",
   };
   const ran = await psma(["config", "check", "--config", "p.yaml"], {
-    config: { load: refused, check: () => Promise.resolve([fault, { ...fault, line: 4 }]) },
+    config: {
+      load: refused,
+      check: () => Promise.resolve([fault, { ...fault, line: 4 }]),
+      warnings: refused,
+    },
   });
   equal(ran.code, 78);
   equal(ran.stdout, "p.yaml:3:7: Cannot use size\n  10GiB\np.yaml:4:7: Cannot use size\n  10GiB\n");
