@@ -1,6 +1,6 @@
 /** Composes the rooms. All that a client does not need is imported when it is asked for. */
 import { type CliParts, runCli } from "./src/cli/mod.ts";
-import { createLog, ensureToken, systemClock, systemRng } from "./src/core/mod.ts";
+import { createLog, ensureToken, formatListen, systemClock, systemRng } from "./src/core/mod.ts";
 import { dirname, resolve } from "node:path";
 import project from "./deno.json" with { type: "json" };
 
@@ -16,7 +16,7 @@ const parts: CliParts = {
       const config = loadConfig(path);
       return {
         path,
-        listen: addressOf(config.api.listen),
+        listen: formatListen(config.api.listen),
         token_file: config.api.token_file,
         state_dir: config.state_dir,
         values: describeConfig(config),
@@ -47,7 +47,7 @@ const parts: CliParts = {
       log,
       token: ensureToken(config.api.token_file, systemRng),
       version,
-      listen: addressOf(config.api.listen),
+      listen: formatListen(config.api.listen),
     });
     // Stopped in this order: first nobody can ask for anything, then volumes are let go.
     starting.defer(() => api.stop());
@@ -109,11 +109,6 @@ const parts: CliParts = {
     return await probeStores(loadConfig(path), { log, clock, rng: systemRng });
   },
 };
-
-function addressOf(listen: { path: string } | { host: string; port: number }): string {
-  if ("path" in listen) return `unix:${listen.path}`;
-  return `${listen.host.includes(":") ? `[${listen.host}]` : listen.host}:${listen.port}`;
-}
 
 // The data plane's thread never ends by itself: the process must be told to.
 Deno.exit(await runCli(Deno.args, parts));

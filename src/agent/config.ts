@@ -3,12 +3,10 @@
  * cannot serve and a name that leads nowhere are errors with line and column; nothing is silently ignored.
  */
 import { isMap, LineCounter, parseDocument } from "yaml";
-import { checkName, formatSize, PsmaError } from "../core/mod.ts";
+import { checkName, formatSize, isLoopback, type ListenAddress, PsmaError } from "../core/mod.ts";
 import { type ConfigProblem, problemsError } from "./config_problems.ts";
 import { Section } from "./config_section.ts";
 import { readVolume, type VolumeConfig } from "./config_volume.ts";
-
-export type Listen = { readonly path: string } | { readonly host: string; readonly port: number };
 
 export type StoreConfig =
   | { readonly type: "embedded"; readonly path: string }
@@ -20,7 +18,7 @@ export type StoreConfig =
   };
 
 export interface AgentConfig {
-  readonly api: { readonly listen: Listen; readonly token_file: string };
+  readonly api: { readonly listen: ListenAddress; readonly token_file: string };
   readonly state_dir: string;
   readonly sampling: { readonly interval_ms: number };
   readonly forecast: {
@@ -136,7 +134,7 @@ function readRoot(root: Section, directory: string): AgentConfig {
   return config;
 }
 
-function readListen(api: Section, absolute: (path: string) => string): Listen {
+function readListen(api: Section, absolute: (path: string) => string): ListenAddress {
   const text = api.text("listen", "127.0.0.1:9310");
   if (text.startsWith("unix:") || text.startsWith("/")) {
     return { path: absolute(text.replace(/^unix:(\/\/)?/, "")) };
@@ -157,10 +155,6 @@ function readListen(api: Section, absolute: (path: string) => string): Listen {
     });
   }
   return { host, port };
-}
-
-function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
 }
 
 function readStores(

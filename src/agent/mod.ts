@@ -6,7 +6,6 @@ export {
   DEFAULT_CONFIG_PATH,
   DEFAULT_STATE_DIR,
   describeConfig,
-  type Listen,
   loadConfig,
   parseConfig,
   readConfigFile,

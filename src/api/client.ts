@@ -4,7 +4,7 @@
  * Faults: nothing listens, or it went away: `unavailable/agent`. A late answer: `timeout/agent`.
  * What the agent refused arrives as the very PsmaError that it threw.
  */
-import { type Clock, PsmaError, systemClock } from "../core/mod.ts";
+import { type Clock, formatListen, parseListen, PsmaError, systemClock } from "../core/mod.ts";
 import type {
   AgentEvent,
   AgentStatus,

@@ -3,8 +3,7 @@
  * Every call of the protocol may be repeated: it reads, it sets a state, or it carries an idempotency key.
  */
 import { z } from "@hono/zod-openapi";
-import { type Clock, type Log, PsmaError, readToken, type Rng } from "../core/mod.ts";
-import { isLoopback } from "./addresses.ts";
+import { type Clock, isLoopback, type Log, PsmaError, readToken, type Rng } from "../core/mod.ts";
 import { ProblemBody } from "./wire.ts";
 
 const ATTEMPTS = 4;

@@ -123,7 +123,7 @@ export function listenSocket(address: SocketAddress): Listening {
   try {
     if (where.family !== AF_UNIX) setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     let result = libc().bind(fd, where.bytes, where.bytes.length);
-    if (result < 0 && errno() === EADDRINUSE && "path" in address && isStale(where)) {
+    if (result < 0 && errno() === EADDRINUSE && "path" in address && isStale(address.path, where)) {
       Deno.removeSync(address.path);
       result = libc().bind(fd, where.bytes, where.bytes.length);
     }
@@ -136,7 +136,9 @@ export function listenSocket(address: SocketAddress): Listening {
   }
 }
 
-function isStale(where: Sockaddr): boolean {
+/** A file that is no socket refuses connections too, and is someone's. */
+function isStale(path: string, where: Sockaddr): boolean {
+  if (!Deno.lstatSync(path).isSocket) return false;
   const fd = openSocket(where.family);
   const refused = libc().connect(fd, where.bytes, where.bytes.length) < 0 &&
     errno() === ECONNREFUSED;

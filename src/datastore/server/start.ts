@@ -8,13 +8,14 @@ import {
   type Clock,
   ensureToken,
   type Log,
+  parseListen,
   PsmaError,
   type Rng,
+  serveHttp,
   systemClock,
   systemRng,
 } from "../../core/mod.ts";
 import { DataPlane, type DataPlaneEvent } from "../../dataplane/mod.ts";
-import { type ListenAddress, parseListen } from "../addresses.ts";
 import { VolumeFolders } from "../volume_folders.ts";
 import { createApp } from "./app.ts";
 import { Catalogue } from "./catalogue.ts";
@@ -51,7 +52,7 @@ export interface RunningStore {
   stop(): Promise<void>;
 }
 
-/** @throws {PsmaError} config/listen, config/token-file, config/store, state/locked, sys/..., io/... */
+/** @throws {PsmaError} config/listen, state/address-in-use, config/token-file, config/store, state/locked, sys/..., io/... */
 export async function startStore(options: StoreOptions): Promise<RunningStore> {
   const { directories, log, clock = systemClock, rng = systemRng } = options;
   const http = parseListen(options.listen), nbd = parseListen(options.nbd);
@@ -77,10 +78,10 @@ export async function startStore(options: StoreOptions): Promise<RunningStore> {
   const { capacity_bytes } = options;
   const catalogue = await Catalogue.open({ folders, plane, capacity_bytes, log, clock, rng });
   const app = createApp({ catalogue, token, notReady: () => dead, log });
-  const server = await listen(http, app.fetch);
+  const server = await serveHttp(http, app.fetch);
   cleanup.defer(() => server.shutdown());
   const running = cleanup.move();
-  const url = urlOf(server.addr);
+  const { url } = server;
   log.info("store ready", { url, nbd: address, volumes: (await catalogue.list()).length });
   return {
     url,
@@ -96,49 +97,6 @@ function logEvent(log: Log, { type, severity, message, volume }: DataPlaneEvent)
   if (severity === "error") log.error(message, fields);
   else if (severity === "warning") log.warn(message, fields);
   else log.info(message, fields);
-}
-
-type Handler = (request: Request) => Response | Promise<Response>;
-
-async function listen(
-  address: ListenAddress,
-  handler: Handler,
-): Promise<Deno.HttpServer<Deno.Addr>> {
-  try {
-    if ("path" in address) {
-      await removeStaleSocket(address.path);
-      const server = Deno.serve({ path: address.path, onListen: () => {} }, handler);
-      await Deno.chmod(address.path, 0o600);
-      return server;
-    }
-    const { host: hostname, port } = address;
-    return Deno.serve({ hostname, port, onListen: () => {} }, handler);
-  } catch (cause) {
-    const where = "path" in address ? address.path : `${address.host}:${address.port}`;
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new PsmaError("config/listen", `Cannot listen on ${where}: ${reason}`, { cause });
-  }
-}
-
-/** A killed server leaves its socket's name behind; one that answers is someone's. */
-async function removeStaleSocket(path: string) {
-  try {
-    if (!(await Deno.lstat(path)).isSocket) return;
-    (await Deno.connect({ transport: "unix", path })).close();
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return;
-    if (!(error instanceof Deno.errors.ConnectionRefused)) throw error;
-    await Deno.remove(path);
-    return;
-  }
-  throw new Deno.errors.AddrInUse("another process answers there");
-}
-
-function urlOf(address: Deno.Addr): string {
-  if (address.transport === "unix") return `unix:${address.path}`;
-  if (address.transport !== "tcp") throw new PsmaError("config/listen", "Cannot name the address");
-  const { hostname, port } = address;
-  return `http://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
 }
 
 /** Absolute, and the same for all names of one directory: manifests keep it. */

@@ -1,5 +1,12 @@
 import assert from "node:assert/strict";
-import { addressText, parseIpv4, parseIpv6, sockaddrOf } from "../../../src/sys/mod.ts";
+import {
+  addressText,
+  listenSocket,
+  parseIpv4,
+  parseIpv6,
+  sockaddrOf,
+} from "../../../src/sys/mod.ts";
+import { tempDir } from "../../support/temp.ts";
 
 Deno.test("sockaddrOf() writes addresses as the kernel reads them", () => {
   assert.deepEqual(sockaddrOf({ host: "127.0.0.1", port: 10809 }), {
@@ -32,4 +39,12 @@ Deno.test("parseIpv6() knows the forms of RFC 4291 without zone and dotted quad"
   }
   assert.equal(parseIpv4("256.0.0.1"), undefined);
   assert.equal(addressText({ host: "::1", port: 5 }), "[::1]:5");
+});
+
+Deno.test("listenSocket() leaves a file that is no socket alone", () => {
+  using temp = tempDir();
+  const path = temp.file("notes");
+  Deno.writeTextFileSync(path, "mine");
+  assert.throws(() => listenSocket({ path }), { code: "state/address-in-use" });
+  assert.equal(Deno.readTextFileSync(path), "mine");
 });

@@ -55,7 +55,7 @@ Deno.test({
     const other = Deno.listen({ transport: "unix", path: temp.file("other.sock") });
     Deno.linkSync(temp.file("other.sock"), path);
     await assert.rejects(startStore(optionsIn(temp)), {
-      code: "config/listen",
+      code: "state/address-in-use",
       message: /answers/,
     });
     other.close();
