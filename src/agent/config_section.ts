@@ -6,7 +6,14 @@
  * a configuration with problems is never used.
  */
 import { isMap, isScalar, type LineCounter, type Node, type Pair, type YAMLMap } from "yaml";
-import { parseDuration, parsePercent, parseSize, PsmaError } from "../core/mod.ts";
+import {
+  formatDuration,
+  formatSize,
+  parseDuration,
+  parsePercent,
+  parseSize,
+  PsmaError,
+} from "../core/mod.ts";
 import { type ConfigProblem, nearest } from "./config_problems.ts";
 
 export interface ConfigSource {
@@ -41,7 +48,9 @@ export class Section {
     { fallback, minimum = 1 }: { fallback?: number; minimum?: number } = {},
   ): number {
     const value = this.#scalar(key, parseSize as Parser<number>, fallback);
-    if (this.has(key) && value < minimum) this.refuse(key, `it must be at least ${minimum} bytes`);
+    if (this.has(key) && value < minimum) {
+      this.refuse(key, `it must be at least ${formatSize(minimum)}`);
+    }
     return value;
   }
 
@@ -53,7 +62,7 @@ export class Section {
       undefined,
     );
     if (this.has(key) && value < minimum) {
-      this.refuse(key, `it must be at least ${minimum} bytes per second`);
+      this.refuse(key, `it must be at least ${formatSize(minimum)} per second`);
     }
     return value;
   }
@@ -64,7 +73,9 @@ export class Section {
     { fallback, minimum = 0 }: { fallback?: number; minimum?: number } = {},
   ): number {
     const value = this.#scalar(key, parseDuration, fallback);
-    if (this.has(key) && value < minimum) this.refuse(key, `it must be at least ${minimum}ms`);
+    if (this.has(key) && value < minimum) {
+      this.refuse(key, `it must be at least ${formatDuration(minimum)}`);
+    }
     return value;
   }
 

@@ -64,7 +64,14 @@ export interface VolumeConfig {
   readonly scale: ScaleConfig;
 }
 
-export const LEAST_VOLUME_BYTES = 1024 * 1024;
+const MIB = 1024 * 1024;
+export const LEAST_VOLUME_BYTES = MIB;
+/** What each mkfs demands: xfsprogs 5.19 and newer refuse less than 300 MiB, btrfs-progs less than 109 MiB. */
+const LEAST_FILESYSTEM_BYTES: Readonly<Record<FilesystemType, number>> = {
+  ext4: LEAST_VOLUME_BYTES,
+  xfs: 300 * MIB,
+  btrfs: 109 * MIB,
+};
 /** Growth that an unattended volume may reach when the operator names no cap. */
 export const DEFAULT_MAX_GROWTH = 10;
 
@@ -103,8 +110,16 @@ export function readVolume(
   if (config.filesystem !== null && config.frontend === "nbd") {
     volume.refuse("frontend", "an nbd export has no file system to mount", "Use fuse or auto.");
   }
+  refuseSmall(volume, config);
   volume.end();
   return config;
+}
+
+function refuseSmall(volume: Section, { filesystem, size_bytes }: VolumeConfig): void {
+  if (filesystem === null) return;
+  const least = LEAST_FILESYSTEM_BYTES[filesystem.type];
+  if (!(size_bytes >= LEAST_VOLUME_BYTES && size_bytes < least)) return;
+  volume.refuse("size", `${filesystem.type} needs at least ${formatSize(least)}`);
 }
 
 /** What a volume that is not in the configuration gets: the defaults of every key. */

@@ -48,6 +48,19 @@ export function widthOf(text: string): number {
   return [...text.replace(/\x1b\[[0-9;]*m/g, "")].length;
 }
 
+/** Cuts a text to so many columns, an ellipsis at its end; escape sequences stay whole and take none. */
+export function cutTo(text: string, columns: number): string {
+  if (widthOf(text) <= columns) return text;
+  let kept = "", room = Math.max(0, columns - 1);
+  // deno-lint-ignore no-control-regex -- that is what colours are made of
+  for (const [piece] of text.matchAll(/\x1b\[[0-9;]*m|./gsu)) {
+    if (piece.startsWith("\x1b")) kept += piece;
+    else if (room-- > 0) kept += piece;
+    else if (room === -1 && columns > 0) kept += "…";
+  }
+  return kept;
+}
+
 /** Text at the end that can be drawn anew: progress on a terminal, ordinary lines elsewhere. */
 export class LiveText {
   #lines = 0;

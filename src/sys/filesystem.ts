@@ -197,7 +197,9 @@ export async function formatFilesystem(device: string, type: string): Promise<vo
   }).output();
   if (success) return;
   const said = new TextDecoder().decode(stderr.length > 0 ? stderr : stdout).trim();
-  throw new PsmaError("sys/mkfs", `Cannot format ${device} as ${type}: ${said}`);
+  // What went wrong comes first; some tools go on with a page about their options.
+  const [reason = ""] = said.split("\n", 1);
+  throw new PsmaError("sys/mkfs", `Cannot format ${device} as ${type}: ${reason}`);
 }
 
 /** A service's PATH may leave out the folders where mkfs is. */

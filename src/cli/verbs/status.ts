@@ -4,9 +4,12 @@ import type { AgentStatus, VolumeView } from "../../api/client.ts";
 import { formatDuration, formatSize } from "../../core/mod.ts";
 import { formatMirrorLine } from "../mirror_text.ts";
 import { formatTable } from "../table.ts";
+import { cutTo, widthOf } from "../terminal.ts";
 import { type Session, type Start, untilSignal, verb } from "../verb.ts";
 
 const WATCH_MS = 1000;
+/** A state keeps its word, whatever is cut. */
+const STATE_COLUMNS = "detached".length;
 
 export function statusVerb(start: Start): Command {
   return verb("status", "Show volumes, sizes, forecasts and mirrors", [
@@ -61,10 +64,26 @@ function formatStatus(session: Session, status: AgentStatus): string {
 
 /** The table of `psma status` and `psma volume list`. */
 export function formatVolumes(session: Session, volumes: readonly VolumeView[]): string {
-  const { paint, clock } = session;
-  const rows = volumes.map((volume) => [
+  const { stdout, stderr } = session;
+  const columns = stdout.is_terminal || stderr.is_terminal ? stdout.columns() : Infinity;
+  const states = volumes.map((volume) => formatState(session, volume));
+  const whole = formatTableOf(session, volumes, states);
+  const excess = Math.max(...whole.split("\n").map(widthOf)) - columns;
+  if (!(excess > 0)) return whole;
+  // The reason is what can be read elsewhere: `psma volume show` and the line above the table have all of it.
+  const room = Math.max(STATE_COLUMNS, Math.max(...states.map(widthOf)) - excess);
+  const cut = formatTableOf(session, volumes, states.map((state) => cutTo(state, room)));
+  return cut.split("\n").map((line) => cutTo(line, columns)).join("\n");
+}
+
+function formatTableOf(
+  { paint, clock }: Session,
+  volumes: readonly VolumeView[],
+  states: readonly string[],
+): string {
+  const rows = volumes.map((volume, at) => [
     paint("bold", volume.name),
-    formatState(session, volume),
+    states[at] ?? "",
     formatSize(volume.size_bytes),
     formatUsed(volume),
     formatTimeToFull(volume, clock.nowMs()),

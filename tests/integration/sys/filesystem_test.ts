@@ -276,3 +276,18 @@ async function isZero(path: string, at: number, length: number): Promise<boolean
   }
   return true;
 }
+
+Deno.test({
+  name: "formatFilesystem() says in one line why mkfs refused",
+  ...requires({ commands: ["mkfs.xfs"] }),
+  async fn() {
+    using temp = tempDir();
+    const small = temp.file("small");
+    Deno.writeTextFileSync(small, "");
+    Deno.truncateSync(small, 16 * MIB);
+    await rejects(formatFilesystem(small, "xfs"), {
+      code: "sys/mkfs",
+      message: /^Cannot format \S+ as xfs: [^\n]+$/,
+    });
+  },
+});

@@ -60,6 +60,23 @@ volumes:
   equal(data?.scale.approve, "advise");
 });
 
+Deno.test("parseConfig() refuses a volume that its mkfs would refuse, and names the least", () => {
+  const volume = (type: string, size: string) =>
+    checkConfig(
+      `volumes: { data: { size: ${size}, filesystem: { type: ${type}, mount: /m } } }`,
+    ).map(({ message }) => message);
+  deepEqual(volume("xfs", "299MiB"), [
+    "Cannot use volumes.data.size: xfs needs at least 300MiB",
+  ]);
+  deepEqual(volume("btrfs", "108MiB"), [
+    "Cannot use volumes.data.size: btrfs needs at least 109MiB",
+  ]);
+  deepEqual(volume("ext4", "512KiB"), ["Cannot use volumes.data.size: it must be at least 1MiB"]);
+  for (const [type, size] of [["xfs", "300MiB"], ["btrfs", "109MiB"], ["ext4", "1MiB"]] as const) {
+    deepEqual(volume(type, size), []);
+  }
+});
+
 Deno.test("parseConfig() fills in defaults, and an empty file is a configuration", () => {
   const empty = accepted("");
   equal(empty.state_dir, "/var/lib/psma");
@@ -95,7 +112,7 @@ const MISTAKES: [what: string, text: string, at: string, message: RegExp][] = [
   ["key like nothing", `${VOLUME}    zzzzzzzzzzzzzz: 1\n`, "6:5", /Known here: store, size/],
   ["not a size", `${STORES}volumes:\n  d: { size: large }\n`, "4:14", /"large" is not a size/],
   ["size absent", `${STORES}volumes:\n  d: { store: local }\n`, "4:3", /d\.size: it is required/],
-  ["size of nothing", `${STORES}volumes:\n  d: { size: 0 }\n`, "4:14", /at least 1048576 bytes/],
+  ["size of nothing", `${STORES}volumes:\n  d: { size: 0 }\n`, "4:14", /at least 1MiB/],
   ["cap below size", `${VOLUME}    max_size: 1MiB\n`, "6:15", /below the size of 1GiB/],
   ["not a duration", "sampling: { interval: 5 }\n", "1:23", /"5" is not a duration/],
   ["interval too short", "sampling: { interval: 50ms }\n", "1:23", /at least 200ms/],

@@ -64,7 +64,7 @@ const MISUSE: readonly (readonly [readonly string[], number, RegExp])[] = [
   [["store", "serve", "--capacity", "much"], 2, /not a size/],
   [["run", "--log-level", "loud"], 2, /Allowed choices/],
   [["config", "show", "--config", "/none"], 78, /Cannot read \/none/],
-  [["status", "--url", "0.0.0.0:1", "--token-file", "/t"], 78, /not a loopback address/],
+  [["status", "--url", "0.0.0.0:1", "--token-file", "/t"], 78, /without TLS/],
 ];
 
 for (const [args, code, sentence] of MISUSE) {
@@ -202,12 +202,12 @@ Deno.test("verbs that ask the agent print what it says, for people and programs"
   using temp = tempDir();
   const agent = recordingAgent();
   const token_file = temp.file("token");
-  Deno.writeTextFileSync(token_file, "secret\n", { mode: 0o600 });
+  Deno.writeTextFileSync(token_file, "correct-horse-battery-staple\n", { mode: 0o600 });
   const server = await serveApi({
     agent,
     clock: systemClock,
     log: silentLog,
-    token: "secret",
+    token: "correct-horse-battery-staple",
     version: "0",
     listen: `unix:${temp.file("api.sock")}`,
   });
@@ -222,6 +222,7 @@ Deno.test("verbs that ask the agent print what it says, for people and programs"
     equal(JSON.parse((await ask("plan", "--json")).stdout).length, 1);
     match((await ask("forecast", "data")).stdout, /AHEAD +50%\n +\+1s +600B/);
     const begun = await ask("scale", "data", "--size", "8KiB", "--no-wait", "--json");
+    equal(begun.stderr, "");
     equal(JSON.parse(begun.stdout).id, "op-1");
     deepEqual(agent.calls.at(-1), ["scale", "data", { size_bytes: 8192 }]);
     equal((await ask("volume", "create", "x", "--size", "4K", "--json")).code, 0);
