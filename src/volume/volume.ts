@@ -270,8 +270,14 @@ export class Volume {
 
   // ---- For the mirror, off the hot path ----
 
+  /** Changes are tracked from here on, those of writes that are in flight among them. */
   attachLink(link: MirrorLink): void {
     this.#link = link;
+    const requests = this.#requests;
+    for (let i = 0; i < this.#writes.count; i++) {
+      const slot = this.#writes.slotAt(i);
+      link.map.markDirty(requests.at[slot] as number, requests.length[slot] as number);
+    }
   }
 
   /** Ends mirroring: writes that wait for a lock go on; nothing goes to the target any more. */

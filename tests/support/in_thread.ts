@@ -49,3 +49,31 @@ export async function inThread<T>(body: (thread: InThread) => Promise<T>, slots 
     reactor.ring.close();
   }
 }
+
+const UNTIL_WITHIN_MS = 20_000;
+
+/** Lets the ring go on until something holds. @throws {Error} at the deadline, naming what was waited for. */
+export async function until(
+  { reactor, clock }: InThread,
+  holds: () => boolean,
+  what: string,
+): Promise<void> {
+  const deadline_ms = clock.monotonicMs() + UNTIL_WITHIN_MS;
+  while (!holds()) {
+    if (clock.monotonicMs() >= deadline_ms) throw new Error(`Waited too long for ${what}`);
+    await reactor.sleep(1);
+  }
+}
+
+/** Lets the ring go on for a while, in which something must not come to hold. */
+export async function never(
+  { reactor, clock }: InThread,
+  holds: () => boolean,
+  { for_ms, what }: { for_ms: number; what: string },
+): Promise<void> {
+  const end_ms = clock.monotonicMs() + for_ms;
+  while (clock.monotonicMs() < end_ms) {
+    if (holds()) throw new Error(`There is ${what}`);
+    await reactor.sleep(1);
+  }
+}

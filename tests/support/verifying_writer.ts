@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { OPERATION, OPERATION_FLAG } from "../../src/backend/mod.ts";
 import type { Rng } from "../../src/core/mod.ts";
 import type { Volume } from "../../src/volume/mod.ts";
-import type { InThread } from "./in_thread.ts";
+import { type InThread, until } from "./in_thread.ts";
 
 export const BLOCK_BYTES = 4096;
 
@@ -42,6 +42,14 @@ export class VerifyingWriter {
   start(depth: number): void {
     this.#stopped = false;
     this.#lanes = Array.from({ length: depth }, () => this.#lane());
+  }
+
+  /** Waits for so many more acknowledged writes. Throws what any lane found wrong. */
+  async written(count: number): Promise<void> {
+    const enough = this.writes + count;
+    const reached = until(this.thread, () => this.writes >= enough, `${count} writes`);
+    await Promise.race([reached, Promise.all(this.#lanes)]);
+    await reached;
   }
 
   async stop(): Promise<void> {

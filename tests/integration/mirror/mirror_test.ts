@@ -12,10 +12,11 @@ import {
   type Placement,
   Volume,
 } from "../../../src/volume/mod.ts";
-import { type InThread, inThread } from "../../support/in_thread.ts";
+import { GatedBackend } from "../../support/gated_backend.ts";
+import { type InThread, inThread, until } from "../../support/in_thread.ts";
 import { requires } from "../../support/requires.ts";
 import { type TempDir, tempDir } from "../../support/temp.ts";
-import { VerifyingWriter } from "../../support/verifying_writer.ts";
+import { BLOCK_BYTES, VerifyingWriter } from "../../support/verifying_writer.ts";
 
 const needs = requires({ io_uring: true });
 const digest = await loadDigest();
@@ -102,6 +103,18 @@ async function startMirror(
   return { mirror, link, control, events, target };
 }
 
+/** @returns the chunks in which source and target differ. */
+async function differing({ calls }: InThread, volume: Volume, link: MirrorLink): Promise<number[]> {
+  const { chunkBytes, chunks } = link.map;
+  const ranges = Array.from(
+    { length: chunks },
+    (_, chunk) => ({ at: chunk * chunkBytes, length: chunkBytes }),
+  );
+  const source = await digestExtents(volume.active, ranges, calls, digest);
+  const target = await digestExtents(link.target, ranges, calls, digest);
+  return ranges.flatMap((_, at) => source.digests[at] === target.digests[at] ? [] : [at]);
+}
+
 Deno.test({
   name: "cutOver() twenty times under a verifying writer: no error, no mismatch",
   ...needs,
@@ -152,7 +165,7 @@ Deno.test({
       const one = await rig(thread, temp, 2 * MIB);
       const writer = new VerifyingWriter(thread, one.volume, seededRng(7));
       writer.start(4);
-      await thread.reactor.sleep(50);
+      await writer.written(200);
       await writer.stop();
       let lies = 2;
       const { mirror, events } = await startMirror(
@@ -178,7 +191,7 @@ Deno.test({
       const one = await rig(thread, temp, 2 * MIB);
       const writer = new VerifyingWriter(thread, one.volume, seededRng(7));
       writer.start(4);
-      await thread.reactor.sleep(50);
+      await writer.written(200);
       await writer.stop();
       const { mirror, events } = await startMirror(
         one,
@@ -203,13 +216,63 @@ Deno.test({
       const one = await rig(thread, temp, 64 * MIB);
       const writer = new VerifyingWriter(thread, one.volume, seededRng(3), 64);
       writer.start(4);
-      await thread.reactor.sleep(30);
+      await writer.written(200);
       await writer.stop();
-      const { mirror } = await startMirror(one, "target");
-      await mirror.converge(20_000);
-      assert.ok(mirror.copier.copiedBytes <= 64 * 4096, `${mirror.copier.copiedBytes} copied`);
+      const { mirror, link } = await startMirror(one, "target");
+      const settled = (rounds: number) =>
+        until(thread, () => {
+          const { state, rounds: done, dirtyBytes } = mirror.progress();
+          return state === "tracking" && done >= rounds && dirtyBytes === 0;
+        }, `round ${rounds}`);
+      await settled(1);
+      const first = mirror.copier.copiedBytes;
+      assert.ok(first > 0 && first <= 64 * BLOCK_BYTES, `${first} copied`);
+      assert.deepEqual(await differing(thread, one.volume, link), []);
+
+      mirror.pause();
+      const later = new VerifyingWriter(thread, one.volume, seededRng(4), 16);
+      later.versions.set(writer.versions.subarray(0, 16));
+      later.start(4);
+      await later.written(50);
+      await later.stop();
+      assert.deepEqual(await differing(thread, one.volume, link), [0], "it is paused");
+      mirror.resume();
+      await settled(2);
+      assert.equal(mirror.copier.copiedBytes - first, link.map.chunkBytes);
+      assert.deepEqual(await differing(thread, one.volume, link), []);
       await mirror.end();
       await one.volume.detachLink();
+    });
+  },
+});
+
+Deno.test({
+  name: "Volume tracks also the writes that were in flight when its mirror began",
+  ...needs,
+  async fn() {
+    using temp = tempDir();
+    await inThread(async (thread) => {
+      const { reactor, operations, files } = thread;
+      const open = (name: string) => {
+        thinFile(temp.file(name), 2 * MIB);
+        return new FileBackend({ path: temp.file(name), reactor, operations });
+      };
+      const source = new GatedBackend(open("source"));
+      const volume = new Volume({ name: "data", sizeBytes: 2 * MIB, active: source, ...thread });
+      const writer = new VerifyingWriter(thread, volume, seededRng(5));
+      source.hold();
+      writer.start(16);
+      await until(thread, () => source.held === 16, "requests in flight");
+      const stopping = writer.stop();
+      const map = await ChangeMap.create(files, temp.file("map"), volume.sizeBytes);
+      volume.attachLink(new MirrorLink(open("target"), map));
+      source.release();
+      await stopping;
+      assert.ok(writer.writes > 0);
+      const written = [...writer.versions.entries()].filter(([, version]) => version > 0)
+        .map(([block]) => Math.floor(block * BLOCK_BYTES / map.chunkBytes));
+      assert.deepEqual(written.filter((chunk) => map.nextDirty(chunk) !== chunk), []);
+      await volume.detachLink();
     });
   },
 });

@@ -1,6 +1,6 @@
 /** What a target may do late must never undo what came after it. */
 import assert from "node:assert/strict";
-import { inThread } from "../../support/in_thread.ts";
+import { inThread, never, until } from "../../support/in_thread.ts";
 import { MirrorRig } from "../../support/mirror_rig.ts";
 import { requires } from "../../support/requires.ts";
 import { tempDir } from "../../support/temp.ts";
@@ -25,15 +25,17 @@ Deno.test({
       await rig.mirror.converge(5000);
       rig.target.hold();
       const left = rig.write(11);
-      await rig.thread.reactor.sleep(5);
+      await until(rig.thread, () => rig.target.held === 1, "the write at the target");
       rig.target.overtake();
       rig.mirror.pause();
       await left;
       await rig.write(22);
       rig.mirror.resume();
       const converging = rig.mirror.converge(5000);
-      await rig.thread.reactor.sleep(100);
-      assert.notEqual(rig.mirror.state, "ready");
+      await never(rig.thread, () => rig.mirror.state === "ready", {
+        for_ms: 100,
+        what: "a ready mirror although a write to its target is under way",
+      });
       rig.target.release();
       await converging;
       await rig.switchOver();
@@ -50,8 +52,11 @@ Deno.test({
       await rig.mirror.converge(5000);
       rig.target.hold();
       const first = rig.write(11), second = rig.write(22);
-      await rig.thread.reactor.sleep(5);
-      assert.equal(rig.target.held, 1);
+      await until(rig.thread, () => rig.target.held > 0, "the first write at the target");
+      await never(rig.thread, () => rig.target.held > 1, {
+        for_ms: 20,
+        what: "a second write to the same block at the target",
+      });
       rig.target.release();
       await Promise.all([first, second]);
       const before = await rig.read();
@@ -66,12 +71,12 @@ Deno.test({
   fn: () =>
     withRig(async (rig) => {
       await rig.write(1);
-      while (rig.mirror.state !== "tracking") await rig.thread.reactor.sleep(5);
+      await until(rig.thread, () => rig.mirror.state === "tracking", "tracking");
       rig.target.hold();
       await rig.write(2);
       await assert.rejects(rig.mirror.converge(100), { code: "timeout/converge" });
       rig.target.release();
-      while (rig.mirror.state !== "tracking") await rig.thread.reactor.sleep(5);
+      await until(rig.thread, () => rig.mirror.state === "tracking", "tracking");
       await rig.mirror.converge(5000);
       await rig.switchOver();
       assert.equal(await rig.read(), 2);
