@@ -77,7 +77,10 @@ export class Switching {
     await context.reactor.sleep(WINDOW_AFTER_COMMIT_MS);
     const latency_us = window.latency(), io_errors = window.ioErrors;
     const last_cutover: CutoverReport = { ...report, io_errors, latency_us };
-    await manifest.commit((now) => ({ ...now, last_cutover }));
+    // Another switch may have come within the window: its report stays.
+    await manifest.commit((now) =>
+      now.last_cutover?.epoch === report.epoch ? { ...now, last_cutover } : now
+    );
     link?.map.close();
     directory.removeMap(mirror.record.id);
     await former.close();

@@ -4,9 +4,10 @@
  */
 import assert from "node:assert/strict";
 import { seededRng, silentLog, systemRng } from "../../../src/core/mod.ts";
-import { DataPlane } from "../../../src/dataplane/mod.ts";
+import { DataPlane, type DataPlaneEvent } from "../../../src/dataplane/mod.ts";
 import { DeviceWriter } from "../../support/device_writer.ts";
 import { FarStore, thinPlacement } from "../../support/planes.ts";
+import { waitUntil } from "../../support/process.ts";
 import { requires } from "../../support/requires.ts";
 import { tempDir } from "../../support/temp.ts";
 
@@ -20,7 +21,12 @@ Deno.test({
   async fn() {
     using temp = tempDir();
     await using far = await FarStore.start(temp);
-    const agent = await DataPlane.start({ log: silentLog, questions: far.questions });
+    const measured: DataPlaneEvent[] = [];
+    const agent = await DataPlane.start({
+      log: silentLog,
+      questions: far.questions,
+      onEvent: (event) => void (event.type === "cutover.measured" && measured.push(event)),
+    });
     const application = await DataPlane.start({ log: silentLog });
     try {
       await agent.command("serveNbd", { listen: { path: temp.file("a.sock") }, fenced: false });
@@ -48,11 +54,17 @@ Deno.test({
         assert.equal(report.digest_mismatches, 0, `seed ${SEED}`);
         assert.equal(far.promoted.get(`v${round}`), round + 1);
       }
+      // The last window is open for a second after the last commit, the writer still at work.
+      await waitUntil(() => measured.length === ROUNDS, { what: "every cutover's measure" });
       await writer.stop();
       await writer.verifyAll();
       await writer.close();
       const status = await agent.command("volumeStatus", { name: "data" });
       assert.equal(status.size_bytes, (8 + ROUNDS) * MIB);
+      assert.equal(status.last_cutover?.epoch, ROUNDS + 1);
+      assert.equal(status.last_cutover.io_errors, 0, `seed ${SEED}`);
+      assert.ok(status.last_cutover.latency_us.window_max > 0);
+      assert.deepEqual(measured.map(({ data }) => data?.["io_errors"]), Array(ROUNDS).fill(0));
       assert.ok(writer.writes > 10 * ROUNDS, `${writer.writes} writes, seed ${SEED}`);
     } finally {
       await application.stop();
