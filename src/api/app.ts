@@ -2,8 +2,7 @@
 import { bearer, sameMachine, smallBody } from "./guard.ts";
 import { newRouter, type RouteContext } from "./context.ts";
 import { HTTPException } from "hono/http-exception";
-import { PsmaError } from "../core/mod.ts";
-import { problemResponse } from "./problem.ts";
+import { type Log, logFailure, problemResponse, PsmaError } from "../core/mod.ts";
 import { addEventRoutes } from "./routes/events.ts";
 import { addForesightRoutes } from "./routes/foresight.ts";
 import { addMirrorRoutes } from "./routes/mirrors.ts";
@@ -13,6 +12,7 @@ import { addVolumeRoutes } from "./routes/volumes.ts";
 export interface ApiOptions extends RouteContext {
   readonly token: string;
   readonly version: string;
+  readonly log: Log;
   /** Checks that a request was meant for this machine. Off on a Unix socket, where no browser gets. */
   readonly check_host: boolean;
 }
@@ -22,13 +22,13 @@ export type Api = (request: Request) => Response | Promise<Response>;
 /** All routes behind their guards. Faults leave as problem+json; the answer never rejects. */
 export function createApi(options: ApiOptions): Api {
   const app = newRouter();
-  app.onError((error) =>
-    problemResponse(
-      error instanceof HTTPException
-        ? new PsmaError("usage/request", `Cannot read the request: ${error.message}`)
-        : error,
-    )
-  );
+  app.onError((thrown, context) => {
+    const error = thrown instanceof HTTPException
+      ? new PsmaError("usage/request", `Cannot read the request: ${thrown.message}`)
+      : thrown;
+    logFailure(options.log, error, context.req);
+    return problemResponse(error);
+  });
   app.notFound((context) =>
     problemResponse(
       new PsmaError(

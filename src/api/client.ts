@@ -4,7 +4,14 @@
  * Faults: nothing listens, or it went away: `unavailable/agent`. A late answer: `timeout/agent`.
  * What the agent refused arrives as the very PsmaError that it threw.
  */
-import { type Clock, formatListen, parseListen, PsmaError, systemClock } from "../core/mod.ts";
+import {
+  type Clock,
+  formatListen,
+  fromProblem,
+  parseListen,
+  PsmaError,
+  systemClock,
+} from "../core/mod.ts";
 import type {
   AgentEvent,
   AgentStatus,
@@ -15,7 +22,6 @@ import type {
   Plan,
   VolumeView,
 } from "../agent/mod.ts";
-import { fromProblem } from "./problem.ts";
 import { decodeEvents } from "./event_stream.ts";
 
 export { readToken } from "../core/mod.ts";

@@ -1,8 +1,7 @@
 /** Who may ask: the Host and Origin checks for everyone, the bearer token for what changes something. */
 import type { Context, MiddlewareHandler, Next } from "hono";
 import { bodyLimit } from "hono/body-limit";
-import { carriesToken, PsmaError } from "../core/mod.ts";
-import { problemResponse } from "./problem.ts";
+import { carriesToken, problemResponse, PsmaError } from "../core/mod.ts";
 
 const BODY_BYTES_MAX = 64 * 1024;
 const LOOPBACK_NAMES: ReadonlySet<string> = new Set(["localhost", "127.0.0.1", "[::1]"]);
@@ -45,7 +44,6 @@ export const smallBody: MiddlewareHandler = bodyLimit({
   onError: () =>
     problemResponse(
       new PsmaError("usage/body-size", `Cannot read the body: it is over ${BODY_BYTES_MAX} bytes`),
-      413,
     ),
 });
 

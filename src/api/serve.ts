@@ -27,6 +27,7 @@ export async function serveApi(options: ServeApiOptions): Promise<ApiServer> {
   const api = createApi({
     agent: options.agent,
     clock: options.clock,
+    log: options.log,
     token: options.token,
     version: options.version,
     closing: closing.signal,

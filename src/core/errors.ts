@@ -23,6 +23,7 @@ const meaning = (http: number, errno: number, exit: number, retryable = false): 
 /** The most specific key wins: `store/full` before `store`. */
 const MEANINGS: Readonly<Record<string, ErrorMeaning>> = {
   usage: meaning(400, EINVAL, 2),
+  "usage/body-size": meaning(413, EINVAL, 2),
   config: meaning(400, EINVAL, 78),
   auth: meaning(401, EPERM, 77),
   forbidden: meaning(403, EPERM, 77),
@@ -92,8 +93,11 @@ export function meaningOf(code: string): ErrorMeaning {
   return MEANINGS[code] ?? MEANINGS[family] ?? MEANINGS["internal"] as ErrorMeaning;
 }
 
+/** The code of what nobody foresaw. */
+export const UNEXPECTED = "internal/unexpected";
+
 /** Turns anything thrown into a PsmaError without losing what it was. */
-export function toPsmaError(error: unknown, code = "internal/unexpected"): PsmaError {
+export function toPsmaError(error: unknown, code = UNEXPECTED): PsmaError {
   if (error instanceof PsmaError) return error;
   const message = error instanceof Error ? error.message : String(error);
   return new PsmaError(code, message, { cause: error });

@@ -9,6 +9,7 @@ export * from "./ids.ts";
 export * from "./log.ts";
 export * from "./loopback.ts";
 export * from "./memory.ts";
+export * from "./problem.ts";
 export * from "./queue.ts";
 export * from "./rng.ts";
 export * from "./self.ts";

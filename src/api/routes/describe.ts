@@ -1,6 +1,6 @@
 /** Pieces of route descriptions that many routes share. */
 import type { z } from "@hono/zod-openapi";
-import { PROBLEM_TYPE } from "../problem.ts";
+import { PROBLEM_TYPE } from "../../core/mod.ts";
 import { ProblemSchema } from "../schemas.ts";
 
 export const problem = {

@@ -1,11 +1,11 @@
 /** The store's HTTP interface: routes bound to the catalogue. No socket in here, so tests need none. */
 import { OpenAPIHono } from "@hono/zod-openapi";
 import type { MiddlewareHandler } from "hono";
-import { carriesToken, type Log, PsmaError } from "../../core/mod.ts";
+import { carriesToken, type Log, problemResponse, PsmaError } from "../../core/mod.ts";
 import { PROTOCOL_VERSION } from "../wire.ts";
 import type { Catalogue } from "./catalogue.ts";
 import { StoreMetrics } from "./metrics.ts";
-import { problem, problemHandler, refuseInvalid } from "./problems.ts";
+import { problemHandler, refuseInvalid } from "./problems.ts";
 import * as routes from "./routes.ts";
 
 /** The longest request is 1,024 extents; this is four times that. */
@@ -33,8 +33,7 @@ export function createApp(options: AppOptions): StoreApp {
   });
   app.onError(problemHandler(log));
   app.notFound((c) =>
-    problem(
-      c,
+    problemResponse(
       new PsmaError("not-found/route", `Cannot ${c.req.method} ${c.req.path}: no such route`),
     )
   );
@@ -147,7 +146,7 @@ function limitBody(): MiddlewareHandler {
       }
       if (length > MAX_BODY_BYTES) {
         throw new PsmaError(
-          "usage/too-large",
+          "usage/body-size",
           `Cannot read the request: it is longer than ${MAX_BODY_BYTES} bytes`,
         );
       }

@@ -1,17 +1,20 @@
 /** The API's routes, without sockets: what reaches the agent, what comes back, and what is refused. */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { createApi } from "../../../src/api/mod.ts";
+import { createLog } from "../../../src/core/mod.ts";
 import { stillClock } from "../../support/still_clock.ts";
 import { eventNumber, recordingAgent, VOLUME } from "../../support/recording_agent.ts";
 
 const TOKEN = "correct-horse-battery-staple";
 
 function newApi() {
+  const logged: string[] = [];
   const agent = recordingAgent();
   const closing = new AbortController();
   const api = createApi({
     agent,
     clock: stillClock,
+    log: createLog({ write: (line) => logged.push(line) }),
     token: TOKEN,
     version: "0.0.0",
     closing: closing.signal,
@@ -22,7 +25,7 @@ function newApi() {
     if (typeof options.body === "string") headers.set("content-type", "application/json");
     return await api(new Request(`http://127.0.0.1:9310${path}`, { ...options, method, headers }));
   };
-  return { agent, ask, api, closing };
+  return { agent, ask, api, closing, logged };
 }
 
 Deno.test("reads are answered without a token, in the shape of the views", async () => {
@@ -226,4 +229,15 @@ Deno.test("a reader that never reads is cut off, not remembered for", async () =
   for (let id = 4; id < 5000; id++) agent.emit(eventNumber(id));
   equal(agent.followers, 0);
   await answer.body?.cancel();
+});
+
+Deno.test("what nobody foresaw is logged, and not told", async () => {
+  const { agent, ask, logged } = newApi();
+  agent.status = () => Promise.reject(new TypeError("secret is undefined"));
+  const answer = await ask("GET", "/v1/status");
+  equal(answer.status, 500);
+  const text = await answer.text();
+  equal(JSON.parse(text).code, "internal/unexpected");
+  equal(text.includes("secret"), false);
+  match(logged.join(""), /secret is undefined/);
 });

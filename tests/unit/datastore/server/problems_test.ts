@@ -62,7 +62,13 @@ const MISUSES: readonly Misuse[] = [
   { what: "broken JSON", ...create, ask: { raw: '{"name":' } },
   { what: "a list", ...create, ask: { raw: "[]" } },
   { what: "another content type", ...create, ask: { ...good, content_type: "text/plain" } },
-  { what: "oversize body", ...create, ask: { raw: " ".repeat(300_000) }, code: "usage/too-large" },
+  {
+    what: "oversize body",
+    ...create,
+    ask: { raw: " ".repeat(300_000) },
+    status: 413,
+    code: "usage/body-size",
+  },
   {
     what: "body of unknown length",
     ...create,
