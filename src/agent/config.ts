@@ -66,9 +66,25 @@ export function readConfigFile(path: string): string {
     const missing = cause instanceof Deno.errors.NotFound;
     throw new PsmaError(
       missing ? "config/missing-file" : "config/unreadable",
-      `Cannot read configuration ${path}: ${missing ? "there is no such file" : String(cause)}`,
+      `Cannot read configuration ${path}: ${
+        missing ? "there is no such file" : whyUnreadable(path, cause)
+      }`,
       { cause, hint: "Name it with --config; docs/examples/psma.yaml shows every key." },
     );
+  }
+}
+
+function whyUnreadable(path: string, cause: unknown): string {
+  if (cause instanceof Deno.errors.IsADirectory || isDirectory(path)) return "it is a directory";
+  if (cause instanceof Deno.errors.PermissionDenied) return "this user may not read it";
+  return cause instanceof Error ? cause.message : String(cause);
+}
+
+function isDirectory(path: string): boolean {
+  try {
+    return Deno.statSync(path).isDirectory;
+  } catch {
+    return false;
   }
 }
 

@@ -5,13 +5,19 @@
  * The data plane refuses to cut over to a mirror that was not verified; nothing here can get around that.
  */
 import { formatSize, PsmaError } from "../core/mod.ts";
-import type { CutoverReport, MirrorStatus, VolumeStatus } from "../dataplane/mod.ts";
+import type { CutoverReport, MirrorStatus, Placement, VolumeStatus } from "../dataplane/mod.ts";
 import { refreshAllocated } from "./allocation.ts";
 import type { Intent, MirrorOrder } from "./catalogue.ts";
 import { type AgentContext, pause, storeNamed } from "./context.ts";
 import { needGrowth } from "./growth.ts";
 import { addLeftover, growUnit, sweepLeftovers } from "./serving.ts";
 import type { VolumeUnit } from "./volume_unit.ts";
+
+/** What a scaling event or a switch answers with. */
+export interface ScaleResult extends CutoverReport {
+  /** The backup that was there before and is deleted; null where there was none. */
+  readonly replaced_backup: { readonly store: string; readonly size_bytes: number } | null;
+}
 
 const POLL_MS = 250;
 const CONVERGE_WITHIN_MS = 120_000;
@@ -27,7 +33,7 @@ export async function carryOut(
   context: AgentContext,
   unit: VolumeUnit,
   { verb, size_bytes }: Intent,
-): Promise<CutoverReport | MirrorStatus | null> {
+): Promise<ScaleResult | CutoverReport | MirrorStatus | null> {
   const status = await statusOf(context, unit, verb);
   if (verb !== "mirror" && !status.mirror && status.size_bytes >= size_bytes) {
     return await finishScale(context, unit, status.last_cutover);
@@ -157,7 +163,7 @@ async function cutOver(
   context: AgentContext,
   unit: VolumeUnit,
   verb: "scale" | "switch",
-): Promise<CutoverReport> {
+): Promise<ScaleResult> {
   const { plane, clock, catalogue } = context;
   const volume = unit.name;
   needGrowth(unit, verb);
@@ -179,8 +185,26 @@ async function cutOver(
     const { measured } = catalogue.get(volume);
     const switch_ms = Math.round(clock.monotonicMs() - began_ms);
     catalogue.update(volume, { measured: { ...measured, switch_ms } });
-    return await finishScale(context, unit, report) ?? report;
+    const finished = await finishScale(context, unit, report) ?? report;
+    if (backup) tellReplaced(context, unit, backup);
+    return { ...finished, replaced_backup: backup && placeOf(backup) };
   });
+}
+
+/** There is one backup: the former source takes the place of the one before, whose bytes are given up. */
+function tellReplaced({ events }: AgentContext, { name }: VolumeUnit, backup: Placement): void {
+  events.add({
+    type: "backup.replaced",
+    volume: name,
+    message: `The older backup of ${name} at ${backup.store} (${
+      formatSize(backup.size_bytes)
+    }) is deleted: the former source is the backup now`,
+    data: placeOf(backup),
+  });
+}
+
+function placeOf({ store, size_bytes }: Placement): { store: string; size_bytes: number } {
+  return { store, size_bytes };
 }
 
 /** After the commit: what must be remembered, and the growth. */

@@ -24,6 +24,8 @@ export async function openUnit(context: AgentContext, unit: VolumeUnit): Promise
       name,
       size_bytes: config.size_bytes,
       idempotency_key: `${catalogue.agent}/${name}`,
+    }).catch((error) => {
+      throw isTaken(error) ? unknownBytes(context, name, config.store, error) : error;
     });
     entry = catalogue.update(name, { initial });
   }
@@ -38,6 +40,28 @@ export async function openUnit(context: AgentContext, unit: VolumeUnit): Promise
   unit.open = true;
   unit.state = "detached";
   unit.reason = undefined;
+}
+
+function isTaken(error: unknown): boolean {
+  return error instanceof PsmaError && error.code === "state/exists";
+}
+
+/** A store has this name and this agent never asked for it: most likely its state directory was lost. */
+function unknownBytes(
+  { config }: AgentContext,
+  name: string,
+  store: string,
+  cause: unknown,
+): PsmaError {
+  return new PsmaError(
+    "state/unknown-bytes",
+    `Cannot make ${name}: store ${store} holds bytes of that name which ${config.state_dir} does not know`,
+    {
+      hint: "They may be the only copy: do not delete them. Restore the state directory from its " +
+        "backup; if they belong to something else, choose another name.",
+      cause,
+    },
+  );
 }
 
 /** Serves a volume as it is configured. An attached one stays as it is. */

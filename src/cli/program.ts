@@ -117,5 +117,5 @@ function usageError(error: CommanderError, program: Command): PsmaError {
 function formatFailure(failure: PsmaError, json: boolean): string {
   if (json) return JSON.stringify({ error: failure.toRecord() }) + "\n";
   const hint = failure.hint === undefined ? "" : `  ${failure.hint}\n`;
-  return `psma: ${failure.message}\n${hint}`;
+  return `psma: ${failure.message}\n${hint}  code: ${failure.code}\n`;
 }

@@ -1,6 +1,6 @@
 /** Waits for long work of the agent and shows how it goes. */
 import type { AgentClient, Operation } from "../api/client.ts";
-import { formatDuration, PsmaError } from "../core/mod.ts";
+import { formatDuration, formatSize, PsmaError } from "../core/mod.ts";
 import { formatMirrorProgress } from "./mirror_text.ts";
 import { type Session, untilSignal } from "./verb.ts";
 
@@ -27,7 +27,10 @@ export async function followOperation(
       onProgress: () => drawMirror(session, agent, begun.volume),
     });
     session.live.clear();
-    session.answer(done, () => `Done: ${done.verb} ${done.volume}${tookOf(done)}`);
+    session.answer(
+      done,
+      () => `Done: ${done.verb} ${done.volume}${tookOf(done)}${replacedOf(done)}`,
+    );
   } finally {
     session.live.clear();
   }
@@ -41,6 +44,14 @@ async function drawMirror(session: Session, agent: AgentClient, volume: string):
     // Between two states there may be no mirror to draw; the operation itself says what failed.
     if (!(error instanceof PsmaError) || error.code !== "not-found/mirror") throw error;
   }
+}
+
+/** There is one backup at a time: whoever had an older one is told that it is gone. */
+function replacedOf({ result }: Operation): string {
+  const { replaced_backup } = (result ?? {}) as { replaced_backup?: unknown };
+  if (typeof replaced_backup !== "object" || replaced_backup === null) return "";
+  const { store, size_bytes } = replaced_backup as { store: string; size_bytes: number };
+  return `\nThe older backup at ${store} (${formatSize(size_bytes)}) is deleted.`;
 }
 
 function tookOf({ started_at, ended_at }: Operation): string {

@@ -147,6 +147,57 @@ Deno.test({
 });
 
 Deno.test({
+  name: "agent: a second switch says that it deletes the older backup; there is one at a time",
+  ...needs,
+  async fn() {
+    using temp = tempDir();
+    const agent = await start(temp);
+    await using _stop = { [Symbol.asyncDispose]: () => agent.stop() };
+    await ready(agent);
+    const scale = async (size_bytes: number) => {
+      const { id } = await agent.scale("data", { size_bytes });
+      const { result } = await finished(agent, id);
+      return (result as { replaced_backup: unknown }).replaced_backup;
+    };
+    equal(await scale(96 * MiB), null);
+    // Until the first cutover is measured, the mirror it came from is not all gone.
+    await waitUntil(() => agent.events({}).some(({ type }) => type === "cutover.measured"), {
+      what: "the first cutover's measure",
+    });
+    deepEqual(await scale(128 * MiB), { store: "near", size_bytes: 64 * MiB });
+    const told = agent.events({}).filter(({ type }) => type === "backup.replaced");
+    deepEqual(told.map(({ message }) => message), [
+      "The older backup of data at near (64MiB) is deleted: the former source is the backup now",
+    ]);
+    deepEqual((await agent.volume("data")).backup, { store: "far", size_bytes: 96 * MiB });
+    deepEqual(volumesIn(temp, "near"), []);
+  },
+});
+
+Deno.test({
+  name: "agent: without its state directory it takes nobody's bytes, and advises to delete nothing",
+  ...needs,
+  async fn() {
+    using temp = tempDir();
+    {
+      const agent = await start(temp);
+      await using _stop = { [Symbol.asyncDispose]: () => agent.stop() };
+      await ready(agent);
+    }
+    Deno.removeSync(temp.file("state"), { recursive: true });
+    const agent = await start(temp);
+    await using _stop = { [Symbol.asyncDispose]: () => agent.stop() };
+    const event = await waitUntil(
+      () => agent.events({}).find(({ type }) => type === "volume.failed"),
+      { what: "the failure" },
+    );
+    equal(event.data["code"], "state/unknown-bytes");
+    match(event.message, /store near holds bytes.*do not delete them. Restore the state directory/);
+    equal(volumesIn(temp, "near").length, 1);
+  },
+});
+
+Deno.test({
   name: "agent: a scaling event that was cut off goes on at the next start",
   ...needs,
   async fn() {

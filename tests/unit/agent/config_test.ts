@@ -77,6 +77,14 @@ Deno.test("parseConfig() refuses a volume that its mkfs would refuse, and names 
   }
 });
 
+Deno.test("loadConfig() says that a directory is none of its business", () => {
+  using temp = tempDir();
+  throws(() => loadConfig(temp.path), {
+    code: "config/unreadable",
+    message: `Cannot read configuration ${temp.path}: it is a directory`,
+  });
+});
+
 Deno.test("parseConfig() fills in defaults, and an empty file is a configuration", () => {
   const empty = accepted("");
   equal(empty.state_dir, "/var/lib/psma");

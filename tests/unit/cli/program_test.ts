@@ -77,6 +77,7 @@ for (const [args, code, sentence] of MISUSE) {
     equal(ran.code, code, ran.stderr);
     match(ran.stderr, sentence);
     match(ran.stderr, /^psma: Cannot /m);
+    match(ran.stderr, /^ {2}code: (usage|config)\/[a-z-]+$/m);
     equal(ran.stdout, "");
   });
 }
@@ -237,7 +238,7 @@ Deno.test("verbs that ask the agent print what it says, for people and programs"
     equal((await ask("mirror", "status", "data")).code, 3);
     Deno.chmodSync(token_file, 0o644);
     const loose = await ask("volume", "detach", "data");
-    equal(loose.code, 77);
+    equal(loose.code, 78);
     match(loose.stderr, /others may read it/);
   } finally {
     await server.stop();
