@@ -8,6 +8,7 @@ export interface ErrorMeaning {
   readonly http: number;
   readonly errno: number;
   readonly exit: number;
+  /** The same again may fare better: the way was broken, or the other side busy. */
   readonly retryable: boolean;
 }
 
@@ -35,7 +36,8 @@ const MEANINGS: Readonly<Record<string, ErrorMeaning>> = {
   io: meaning(500, EIO, 1),
   sys: meaning(500, EIO, 1),
   "sys/permission": meaning(500, EPERM, 77),
-  store: meaning(502, EIO, 69, true),
+  store: meaning(502, EIO, 69),
+  "store/unreachable": meaning(502, EIO, 69, true),
   "store/full": meaning(507, ENOSPC, 69),
   "store/quota": meaning(507, ENOSPC, 69),
   unavailable: meaning(503, EAGAIN, 69, true),

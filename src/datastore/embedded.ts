@@ -15,7 +15,7 @@ import type {
   RequestMirror,
   StoreVolume,
 } from "./store.ts";
-import { Turns } from "./turns.ts";
+import { KeyedQueue } from "./keyed_queue.ts";
 import {
   existsAlready,
   type FolderOptions,
@@ -42,7 +42,7 @@ export class EmbeddedStore implements DataStore {
   readonly digests_at = "data-plane";
   readonly #folders: VolumeFolders;
   readonly #options: FolderOptions;
-  readonly #turns = new Turns();
+  readonly #queue = new KeyedQueue();
 
   constructor(readonly name: string, path: string, options: FolderOptions) {
     // Placements outlive this process and its working directory.
@@ -139,7 +139,7 @@ export class EmbeddedStore implements DataStore {
 
   /** Alone in this process and among processes; leftovers seen under the lock are nobody's. */
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    return this.#turns.run("store", async () => {
+    return this.#queue.run("store", async () => {
       using _lock = await this.#folders.lock(LOCK_WITHIN_MS);
       await this.#folders.sweep();
       return await work();

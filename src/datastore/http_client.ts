@@ -3,8 +3,15 @@
  * Every call of the protocol may be repeated: it reads, it sets a state, or it carries an idempotency key.
  */
 import { z } from "@hono/zod-openapi";
-import { type Clock, isLoopback, type Log, PsmaError, readToken, type Rng } from "../core/mod.ts";
-import { ProblemBody } from "./wire.ts";
+import {
+  type Clock,
+  fromProblem,
+  isLoopback,
+  type Log,
+  PsmaError,
+  readToken,
+  type Rng,
+} from "../core/mod.ts";
 
 const ATTEMPTS = 4;
 const BACKOFF_MS = 100;
@@ -68,7 +75,8 @@ export class HttpClient {
       try {
         return await this.#attempt(call);
       } catch (error) {
-        if (!(error instanceof PsmaError) || !mayPass(error) || attempt === ATTEMPTS) throw error;
+        const again = error instanceof PsmaError && error.meaning.retryable && attempt < ATTEMPTS;
+        if (!again) throw error;
         const { method, path } = call;
         log.debug("store call failed, trying again", { method, path, code: error.code, attempt });
         const longest_ms = Math.min(BACKOFF_MS * 2 ** attempt, BACKOFF_MS_MAX);
@@ -122,11 +130,8 @@ export class HttpClient {
 
   /** What the store says is kept: its code, sentence and hint. */
   #refusal({ method, path }: Call<unknown>, status: number, text: string): PsmaError {
-    const problem = ProblemBody.safeParse(parseJson(text));
-    if (problem.success) {
-      const { code, detail, hint } = problem.data;
-      return new PsmaError(code, detail, hint === undefined ? {} : { hint });
-    }
+    const told = fromProblem(parseJson(text));
+    if (told !== undefined) return told;
     const code = status >= 500 ? "unavailable/store" : "store/protocol";
     return new PsmaError(
       code,
@@ -150,11 +155,6 @@ export class HttpClient {
       { hint: "Check that the store runs, and its URL in the configuration.", cause },
     );
   }
-}
-
-/** Whether the next attempt may fare better: the way was broken, or the store busy; not what it refused. */
-function mayPass({ code }: PsmaError): boolean {
-  return code === "store/unreachable" || /^(timeout|unavailable)\//.test(code);
 }
 
 function parseUrl(store: string, url: string): { base: string; socket?: string } {

@@ -9,7 +9,7 @@ import { type Clock, type Log, PsmaError, type Rng, toPsmaError } from "../../co
 import type { DataPlane } from "../../dataplane/mod.ts";
 import { checkPromise, checkRoomFor } from "../room.ts";
 import type { CreateStoreVolume, Extent, RequestMirror } from "../store.ts";
-import { Turns } from "../turns.ts";
+import { KeyedQueue } from "../keyed_queue.ts";
 import { existsAlready, noSuchVolume, type Space, type VolumeFolders } from "../volume_folders.ts";
 import {
   checkGrows,
@@ -48,7 +48,7 @@ export class Catalogue {
   readonly #entries = new Map<string, Entry>();
   /** Bytes by id: asked for and admitted, but not yet in an entry. */
   readonly #reserved = new Map<string, number>();
-  readonly #turns = new Turns();
+  readonly #queue = new KeyedQueue();
   readonly #served: ServedVolumes;
   readonly #options: CatalogueOptions;
   #unserved = 0;
@@ -146,7 +146,7 @@ export class Catalogue {
    */
   async cancelMirror(id: string): Promise<void> {
     const { record } = this.#needMirror(id, "cancel");
-    await this.#turns.run(record.id, async () => {
+    await this.#queue.run(record.id, async () => {
       const entry = this.#needMirror(id, "cancel");
       if (entry.record.mirror?.state === "promoted") {
         throw new PsmaError("state/promoted", `Cannot cancel ${id}: its volume has been promoted`, {
@@ -163,7 +163,7 @@ export class Catalogue {
    * @throws {PsmaError} not-found/store-volume, state/mirror-active
    */
   deleteVolume(id: string): Promise<void> {
-    return this.#turns.run(id, async () => {
+    return this.#queue.run(id, async () => {
       const entry = this.#need(id, "delete");
       const { mirror } = entry.record;
       if (mirror?.state === "granted") {
@@ -181,7 +181,7 @@ export class Catalogue {
 
   /** Grows. @throws {PsmaError} not-found/store-volume, usage/shrink, store/full */
   resize(id: string, size_bytes: number): Promise<VolumeBody> {
-    return this.#turns.run(id, async () => {
+    return this.#queue.run(id, async () => {
       const { record, folders, uri } = this.#need(id, "resize");
       const size = checkSize(size_bytes);
       checkGrows(record, size);
@@ -207,7 +207,7 @@ export class Catalogue {
    * @throws {PsmaError} not-found/store-volume, fenced/stale-epoch
    */
   promote(id: string, epoch: number): Promise<VolumeBody> {
-    return this.#turns.run(id, async () => {
+    return this.#queue.run(id, async () => {
       const { record, folders, uri } = this.#need(id, "promote");
       const entry = { record: promoted(record, epoch), folders, uri };
       if (epoch > record.epoch) await folders.update(entry.record);
@@ -234,7 +234,7 @@ export class Catalogue {
   #create(wanted: VolumeRecord): Promise<Entry> {
     const { idempotency } = wanted;
     const turn = idempotency === null ? wanted.id : `key ${idempotency.key}`;
-    return this.#turns.run(turn, async () => {
+    return this.#queue.run(turn, async () => {
       const before = madeBefore(this.#records(), wanted);
       if (before) return this.#need(before.id, "create");
       return await this.#make(wanted);

@@ -5,6 +5,7 @@ import { meaningOf, PsmaError, toPsmaError } from "../../../src/core/errors.ts";
 Deno.test("meaningOf() prefers the whole code, then its family, then internal", () => {
   deepEqual(meaningOf("store/full"), { http: 507, errno: 28, exit: 69, retryable: false });
   deepEqual(meaningOf("store/unreachable"), { http: 502, errno: 5, exit: 69, retryable: true });
+  equal(meaningOf("store/protocol").retryable, false);
   deepEqual(meaningOf("never-heard-of"), meaningOf("internal"));
   equal(meaningOf("").http, 500);
 });

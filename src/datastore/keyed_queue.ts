@@ -1,5 +1,5 @@
 /** Work on one thing, in turn: what is asked first is done first, and nothing of it overlaps. */
-export class Turns {
+export class KeyedQueue {
   readonly #last = new Map<string, Promise<void>>();
 
   /** Runs `work` after all earlier work for `key`, whether that succeeded or not. */
