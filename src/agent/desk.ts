@@ -1,5 +1,5 @@
 /** The agent as the API sees it: answers questions, takes orders, refuses what makes no sense. */
-import { checkName, PsmaError } from "../core/mod.ts";
+import { checkName, formatSize, PsmaError } from "../core/mod.ts";
 import type { MirrorStatus } from "../dataplane/mod.ts";
 import { MAX_VOLUME_BYTES } from "../datastore/mod.ts";
 import { type Forecast, type Forecaster, isMetric, type Metric, METRICS } from "../forecast/mod.ts";
@@ -278,9 +278,11 @@ function volumeOf(context: AgentContext, spec: CreateVolume): VolumeConfig {
     throw new PsmaError(
       "usage/size",
       sane
-        ? `Cannot create ${name}: its cap of ${max_size_bytes} bytes is below its size`
+        ? `Cannot create ${name}: its cap of ${formatSize(max_size_bytes)} is below its size`
         : `Cannot create ${name}: ${size_bytes} bytes are not a size that a volume can have`,
-      { hint: `A volume has ${LEAST_VOLUME_BYTES} to ${MAX_VOLUME_BYTES} bytes.` },
+      {
+        hint: `A volume has ${formatSize(LEAST_VOLUME_BYTES)} to ${formatSize(MAX_VOLUME_BYTES)}.`,
+      },
     );
   }
   return {

@@ -106,7 +106,7 @@ export function planVolume(input: PlanInput): Evaluation {
       at: new Date(input.now_ms).toISOString(),
       action,
       because: [...because, ...context(input, facts)],
-      numbers: numbersOf(input, facts),
+      numbers: inWholeUnits(numbersOf(input, facts)),
       target_size_bytes: acting && action !== "blocked" ? target : null,
     },
     memory: {
@@ -316,6 +316,16 @@ function context(input: PlanInput, facts: Facts): string[] {
 
 function percent(fraction: number): string {
   return `${Number((100 * fraction).toFixed(1))}%`;
+}
+
+/** There are no parts of a byte or, for a plan, of a millisecond; shares keep theirs. */
+function inWholeUnits(numbers: Record<string, number | null>): Record<string, number | null> {
+  return Object.fromEntries(
+    Object.entries(numbers).map(([name, value]) => {
+      const whole = /_(bytes|ms|bytes_per_s)$/.test(name);
+      return [name, value === null || !whole ? value : Math.round(value)];
+    }),
+  );
 }
 
 function numbersOf(input: PlanInput, facts: Facts): Record<string, number | null> {

@@ -66,7 +66,7 @@ async function ensureMirror(
   events.add({
     type: "mirror.requested",
     volume: name,
-    message: `A volume of ${formatSize(size_bytes)} is asked for at ${order.store}`,
+    message: `A volume of ${formatSize(size_bytes)} is asked for at ${order.store} for ${name}`,
     data: { size_bytes, store: order.store },
   });
   const began_ms = clock.monotonicMs();

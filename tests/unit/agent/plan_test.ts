@@ -326,6 +326,9 @@ Deno.test("plan law: the same input gives the same answer, and planning it again
     deepEqual(one, before);
     ok(first.plan.because.length > 0);
     ok(Object.values(first.plan.numbers).every((n) => n === null || Number.isFinite(n)));
+    for (const [name, value] of Object.entries(first.plan.numbers)) {
+      ok(value === null || !/_(bytes|ms)$/.test(name) || Number.isInteger(value), name);
+    }
   }));
 });
 
