@@ -56,6 +56,7 @@ export interface Observed {
   readonly took_ms: number;
 }
 
+/** A fact that is missing is 0, and a fault: {@linkcode faultsOf} takes no such zero for good. */
 export function reportOf(observed: Observed): DemoReport {
   const { frontend, before, after, prediction, verdict } = observed;
   const cutover = after.last_cutover;
@@ -76,7 +77,7 @@ export function reportOf(observed: Observed): DemoReport {
       digest_mismatches: cutover?.digest_mismatches ?? 0,
     },
     cutover: {
-      epoch: after.epoch,
+      epoch: cutover?.epoch ?? 0,
       io_errors: cutover?.io_errors ?? 0,
       latency_us: cutover?.latency_us ?? { baseline_p99: 0, window_p99: 0, window_max: 0 },
     },
@@ -101,6 +102,9 @@ export function faultsOf(report: Omit<DemoReport, "ok">, observed: Observed): re
     [report.fs_size_after_bytes > fs_before, "the application got no more room"],
     [report.cutover.epoch > before.epoch, "the epoch did not rise"],
     [report.cutover.io_errors === 0, "the cutover caused I/O errors"],
+    [report.cutover.latency_us.baseline_p99 > 0, "no latency was measured before the cutover"],
+    [report.cutover.latency_us.window_max > 0, "no latency was measured around the cutover"],
+    [report.forecast.predicted_bytes > 0, "nothing was predicted"],
     [report.forecast.actual_bytes > 0, "what was predicted was not measured"],
     [report.mirror.copied_bytes > 0, "nothing was copied"],
     [report.mirror.digests_checked > 0, "no digest was checked"],
