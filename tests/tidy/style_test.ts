@@ -77,7 +77,7 @@ Deno.test("no file names the machine it was written on", () => {
 
 Deno.test("no test is narrowed, switched off by hand or timed by sleeping", () => {
   const narrowed = /\bDeno\.test\.(only|ignore)\b|\bonly:\s*true\b|\bignore:\s*true\b/g;
-  const slept = /\bsetTimeout\(\s*(resolve|done|ok|r|res)\b|\bsystemClock\.sleep\(/g;
+  const slept = /\bsetTimeout\(\s*(resolve|done|ok|r|res)\b|\bsystemClock\.sleep\(|\.sleep\(\d/g;
   const cases = testFiles.filter((path) => path.endsWith("_test.ts"));
   const timing = cases.filter((path) => path !== "tests/unit/core/clock_test.ts");
   expectNone([...inCode(cases, narrowed), ...inCode(timing, slept)]);

@@ -153,6 +153,14 @@ async function waitForWrites(device: string, bytes: number): Promise<void> {
   await waitUntil(() => writtenBytes(device) >= from + bytes, { what: "fio to write" });
 }
 
+/** @returns the highest rate that the forecaster's history holds. */
+async function fastestSampled(agent: RunningAgent, metric: string): Promise<number> {
+  const to_ms = systemClock.nowMs();
+  const from_ms = to_ms - 300_000;
+  const points = await agent.history("data", { metric, from_ms, to_ms, step_ms: 1000 });
+  return Math.max(0, ...points.map(({ value }) => value));
+}
+
 Deno.test({
   name: "agent: fio verifies every block on a mounted file system that moves to a store and grows",
   ...requires({
@@ -206,6 +214,10 @@ Deno.test({
       equal(after.last_cutover?.io_errors, 0);
       equal(after.last_cutover?.digest_mismatches, 0);
       equal(after.active.store, "far");
+      ok(
+        await fastestSampled(agent, "device_write_bytes_per_s") > MIB,
+        "/proc/diskstats is sampled",
+      );
 
       await agent.detach("data");
       equal(isMounted(temp.file("mnt")), false);
