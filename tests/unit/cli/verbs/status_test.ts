@@ -1,10 +1,10 @@
 /** The status table fits the terminal: what is cut is the reason. */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
-import { cutTo, painter, widthOf } from "../../../src/cli/terminal.ts";
-import type { Session } from "../../../src/cli/verb.ts";
-import { formatVolumes } from "../../../src/cli/verbs/status.ts";
-import { VOLUME } from "../../support/recording_agent.ts";
-import { stillClock } from "../../support/still_clock.ts";
+import { cutTo, painter, widthOf } from "../../../../src/cli/terminal.ts";
+import type { Session } from "../../../../src/cli/verb.ts";
+import { formatVolumes } from "../../../../src/cli/verbs/status.ts";
+import { VOLUME } from "../../../support/recording_agent.ts";
+import { stillClock } from "../../../support/still_clock.ts";
 
 const REASON = "Cannot format /dev/loop0 as xfs: Filesystem must be larger than 300MB. ".repeat(4);
 
