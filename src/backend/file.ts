@@ -49,6 +49,7 @@ export class FileBackend implements Backend {
   readonly #zeros: Memory;
   #sizeBytes: number;
   #inFlight = 0;
+  #closed = false;
   #canPunch = true;
   #canZero = true;
 
@@ -216,6 +217,8 @@ export class FileBackend implements Backend {
 
   /** Waits for what is in flight: a descriptor's number must not be re-used under the ring. */
   async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
     do await this.#reactor.sleep(1); while (this.#inFlight > 0);
     closeFile(this.#fd);
   }

@@ -44,7 +44,8 @@ export async function openNbdBackend(options: NbdBackendOptions): Promise<NbdBac
     return new NbdBackend(options, dialler, await dialler.enter());
   } catch (error) {
     const { code } = toPsmaError(error);
-    if (options.expectedSizeBytes === undefined || code !== "store/unreachable") throw error;
+    // Whoever names a size waits for the server, and for the export: it is tried again like a lost one.
+    if (options.expectedSizeBytes === undefined || code === "usage/nbd-uri") throw error;
     return new NbdBackend(options, dialler, options.expectedSizeBytes);
   }
 }

@@ -27,7 +27,13 @@ export class DiskFiles implements VolumeFiles {
       const length = fileSize(fd);
       if (length === 0) throw new PsmaError("state/empty", `Cannot map ${path}: it is empty`);
       const memory = mapFile(fd, length);
-      return { ...memory, close: () => unmapMemory(memory) };
+      let mapped = true;
+      const close = () => {
+        // Once only: by then the address may be another mapping's.
+        if (mapped) unmapMemory(memory);
+        mapped = false;
+      };
+      return { ...memory, close };
     } finally {
       closeFile(fd);
     }

@@ -11,6 +11,9 @@ import type { MirrorStatus, StartMirror } from "./messages.ts";
 import { targetControl } from "./target_control.ts";
 import { openBackend, type VolumeParts } from "./volume_opening.ts";
 
+/** How long a target may take to answer what is in flight when its mirror ends. */
+const TARGET_ANSWERS_WITHIN_MS = 3000;
+
 export class MirrorControl {
   #mirror: Mirror | undefined;
 
@@ -41,7 +44,7 @@ export class MirrorControl {
 
   /** @throws {PsmaError} state/mirror, usage/size, store/unreachable, sys/...; nothing is left then. */
   async start(start: StartMirror): Promise<void> {
-    const { context, emit, manifest, volume } = this.parts;
+    const { context, directory, emit, manifest, volume } = this.parts;
     if (this.#mirror) {
       if (this.#mirror.record.id === start.id) return;
       throw new PsmaError("state/mirror", `Cannot mirror ${volume.name}: it is mirrored`);
@@ -63,6 +66,8 @@ export class MirrorControl {
       await volume.detachLink();
       map.close();
       await target.close();
+      // The disk may name the mirror all the same: after a restart everything is then copied.
+      directory.removeMap(start.id);
       throw error;
     }
     this.#run(record);
@@ -130,10 +135,16 @@ export class MirrorControl {
   /** Ends the mirror in this process; the manifest still names it. Does nothing when there is none. */
   async drop(): Promise<void> {
     if (!this.#mirror) return;
-    const link = this.parts.volume.link;
+    const { context: { reactor }, volume } = this.parts;
+    const link = volume.link;
+    let ended = false;
+    reactor.sleep(TARGET_ANSWERS_WITHIN_MS).then(() => {
+      if (!ended && link && link.target !== volume.active) link.target.abort();
+    });
     await this.#mirror.end();
     this.#mirror = undefined;
-    await this.parts.volume.detachLink();
+    await volume.detachLink();
+    ended = true;
     if (!link) return;
     link.target.onLost = undefined;
     link.map.close();

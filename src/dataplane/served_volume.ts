@@ -47,7 +47,12 @@ export class ServedVolume {
         epoch: prepare.epoch,
       });
     }
-    await served.#mirrors.recover();
+    try {
+      await served.#mirrors.recover();
+    } catch (error) {
+      await parts.volume.active.close();
+      throw error;
+    }
     return served;
   }
 
@@ -168,19 +173,18 @@ export class ServedVolume {
     this.#closing = true;
     await this.unmountFuse();
     await this.volume.close();
+    this.#switching.beginClose();
     const target = this.volume.link?.target;
     await this.#mirrors.drop();
     await this.#idle();
     await this.#parts.context.calls.flush(this.volume.active);
     await this.#switching.close();
+    await this.#parts.manifest.close();
     if (target && target !== this.volume.active) await target.close();
     await this.volume.active.close();
   }
 
-  /**
-   * Waits for a change that is under way: without its mirror it ends soon. Not for ever: a commit that the
-   * disk refuses is tried again and again, and either outcome is safe now that nothing is written any more.
-   */
+  /** Waits for a change that is under way: without its mirror, and with its commit given up, it ends soon. */
   async #idle() {
     const { reactor, clock } = this.#parts.context;
     const deadlineMs = clock.monotonicMs() + CLOSE_WITHIN_MS;

@@ -246,20 +246,23 @@ export class Service implements DataPlaneContext {
    * has not acknowledged was not acknowledged to anybody, and who had asked is cut off or gone.
    */
   async #letGo(served: ServedVolume, work: () => Promise<void>): Promise<void> {
-    const { active } = served.volume;
     let done = false;
     const giveUp = () => {
       if (done) return;
-      active.setLossPolicy("fail");
-      active.abort();
+      // Asked now, not before: a cutover may have come to its end meanwhile.
+      const { active, link } = served.volume;
+      for (const backend of [active, link?.target]) {
+        backend?.setLossPolicy("fail");
+        backend?.abort();
+      }
     };
-    if (active.connected) this.reactor.sleep(LET_GO_WITHIN_MS).then(giveUp);
+    if (served.volume.active.connected) this.reactor.sleep(LET_GO_WITHIN_MS).then(giveUp);
     else giveUp();
     try {
       await work();
     } finally {
       done = true;
-      active.setLossPolicy("hold");
+      served.volume.active.setLossPolicy("hold");
     }
   }
 

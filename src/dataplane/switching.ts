@@ -11,6 +11,8 @@ import { targetControl } from "./target_control.ts";
 import type { VolumeParts } from "./volume_opening.ts";
 
 const WINDOW_AFTER_COMMIT_MS = 1000;
+/** Then a former source that does not answer is cut off: nobody waits for it. */
+const FORMER_ANSWERS_WITHIN_MS = 1000;
 
 /** What stands after a commit, until the window has run out. */
 interface Committed {
@@ -23,6 +25,7 @@ interface Committed {
 
 export class Switching {
   #finishing: Promise<void> = Promise.resolve();
+  #closing = false;
 
   constructor(
     readonly parts: VolumeParts,
@@ -47,14 +50,22 @@ export class Switching {
       turns: context.reactor,
       clock: context.clock,
       window,
+      isClosing: () => this.#closing,
       onRetry: (reason) => emit("cutover.retry", "error", `The commit is tried again: ${reason}`),
     });
+    // Reads that still wait there are asked again of the new active backend.
+    former.setLossPolicy("fail");
     this.mirrors.letGo();
     if (link) link.target.onLost = undefined;
     this.#tellCommitted(report);
     this.#finishing = this.#finish({ mirror, link, former, report, window });
     context.supervise("cutover", this.#finishing);
     return report;
+  }
+
+  /** A commit that the disk refuses is given up: see `CutoverOptions.isClosing`. */
+  beginClose(): void {
+    this.#closing = true;
   }
 
   /** Resolves when nothing of a cutover is left to do; a failure has been told. */
@@ -83,6 +94,7 @@ export class Switching {
     );
     link?.map.close();
     directory.removeMap(mirror.record.id);
+    context.reactor.sleep(FORMER_ANSWERS_WITHIN_MS).then(() => former.abort());
     await former.close();
     emit("cutover.measured", "info", "The cutover's latencies are measured", {
       window_p99_us: latency_us.window_p99,

@@ -15,7 +15,7 @@ import type { CutoverReport, Manifest, ManifestFile, Volume } from "../volume/mo
 import type { Mirror, TargetControl } from "./mirror.ts";
 import type { CutoverWindow } from "./window.ts";
 
-const COMMIT_RETRY_FIRST_MS = 50, COMMIT_RETRY_MAX_MS = 5000;
+const COMMIT_RETRY_FIRST_MS = 50, COMMIT_RETRY_MAX_MS = 1000;
 
 export interface CutoverOptions {
   readonly volume: Volume;
@@ -27,6 +27,8 @@ export interface CutoverOptions {
   /** Opened before the mirror was made ready for this cutover. */
   readonly window: CutoverWindow;
   readonly onRetry: (reason: string) => void;
+  /** The volume is being closed: nothing is written any more, so either outcome on the disk is right. */
+  readonly isClosing: () => boolean;
 }
 
 /** @returns the former source's backend and the report as far as it is known at the commit. */
@@ -43,7 +45,10 @@ export async function cutOver(
   try {
     await manifest.commit((now) => ({ ...now, prepare: { epoch, to: target } }));
     await control.promote(epoch);
-    if (!volume.link?.writeThrough || volume.link.map.dirtyChunks > 0) {
+    // In another state it fell back, and what it has reached since is not verified.
+    if (
+      mirror.state !== "switching" || !volume.link?.writeThrough || volume.link.map.dirtyChunks > 0
+    ) {
       throw new PsmaError("state/not-ready", "Cannot switch: the mirror fell back meanwhile");
     }
     volume.link.target.setLossPolicy("hold");
@@ -108,6 +113,7 @@ async function commit(
     try {
       return await manifest.commit(change);
     } catch (error) {
+      if (options.isClosing()) throw error;
       options.onRetry(toPsmaError(error).message);
       await options.turns.sleep(waitMs);
     }

@@ -1,10 +1,12 @@
 /** The manifest's file: read at start, replaced atomically at every change. */
+import { PsmaError } from "../core/mod.ts";
 import { decodeManifest, encodeManifest, type Manifest } from "../codec/mod.ts";
 import type { VolumeFiles } from "./files.ts";
 
 export class ManifestFile {
   #current: Manifest;
   #last: Promise<void> = Promise.resolve();
+  #closed = false;
 
   private constructor(readonly files: VolumeFiles, readonly path: string, manifest: Manifest) {
     this.#current = manifest;
@@ -35,11 +37,20 @@ export class ManifestFile {
    */
   commit(change: (manifest: Manifest) => Manifest): Promise<void> {
     const commit = this.#last.then(async () => {
+      if (this.#closed) {
+        throw new PsmaError("state/closed", `Cannot change ${this.path}: its volume is closed`);
+      }
       const next = change(this.#current);
       await this.files.replace(this.path, encodeManifest(next));
       this.#current = next;
     });
     this.#last = commit.catch(() => {});
     return commit;
+  }
+
+  /** Waits for a change that is under way, and takes no other: the next to open the volume owns the file. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#last;
   }
 }

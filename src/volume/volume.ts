@@ -55,6 +55,8 @@ export class Volume {
   readonly #writes: WritesInFlight;
   /** 1: answered without the target, where the write may still land; it counts as in flight until then. */
   readonly #abandoned: Uint8Array;
+  /** Whom a slot's read was asked of. */
+  readonly #askedOf: Backend[];
   #inFlight = 0;
   #drainWaiters: (() => void)[] = [];
 
@@ -77,6 +79,7 @@ export class Volume {
       this.#readDone(slot, errno)
     );
     this.#abandoned = new Uint8Array(options.requests.count);
+    this.#askedOf = new Array<Backend>(options.requests.count).fill(options.active);
     this.#writes = new WritesInFlight(options.requests, options.turns);
     this.counters.set(COUNTER.sizeBytes, options.sizeBytes);
   }
@@ -133,6 +136,7 @@ export class Volume {
     const requests = this.#requests;
     requests.pin(slot);
     requests.waitingFor[slot] = SIDE.source;
+    this.#askedOf[slot] = from;
     from.submit(
       this.#operations.take(
         this.#readOwner,
@@ -198,8 +202,8 @@ export class Volume {
   #readDone(slot: number, errno: number) {
     const requests = this.#requests;
     requests.unpin(slot);
-    // During a cutover both sides hold everything, so the other one can still answer.
-    if (errno !== 0 && this.#readFrom !== this.#active && !this.#closed) {
+    // During a cutover both sides hold everything, so the other one can still answer; after it, the new one.
+    if (errno !== 0 && this.#askedOf[slot] !== this.#active && !this.#closed) {
       return this.#read(slot, this.#active);
     }
     requests.errno[slot] = errno;
@@ -208,8 +212,11 @@ export class Volume {
 
   #sourceDone(slot: number, errno: number) {
     const requests = this.#requests;
-    if (errno !== 0) requests.errno[slot] = errno;
-    this.#sideDone(slot, SIDE.source);
+    // Not so when the source was left by a cutover meanwhile: then its answer says nothing any more.
+    if (((requests.waitingFor[slot] as number) & SIDE.source) !== 0) {
+      if (errno !== 0) requests.errno[slot] = errno;
+      this.#sideDone(slot, SIDE.source);
+    }
     requests.unpin(slot);
   }
 
@@ -384,10 +391,21 @@ export class Volume {
       this.#active = link.target;
       this.#readFrom = link.target;
       this.#link = undefined;
+      this.#leaveSource();
       this.#resume(link);
     }
     this.setSize(sizeBytes);
     return former;
+  }
+
+  /** The target is active: nobody waits for the former source any more. */
+  #leaveSource() {
+    const requests = this.#requests, pending: number[] = [];
+    for (let i = 0; i < this.#writes.count; i++) {
+      const slot = this.#writes.slotAt(i);
+      if (((requests.waitingFor[slot] as number) & SIDE.source) !== 0) pending.push(slot);
+    }
+    for (const slot of pending) this.#sideDone(slot, SIDE.source);
   }
 
   /** Only larger: applications may have seen the old size. */

@@ -105,17 +105,19 @@ export class MirrorRig {
     return found;
   }
 
-  async switchOver(): Promise<void> {
+  /** @param promote what the store does when it is asked to fence. */
+  async switchOver(promote: () => Promise<void> = () => Promise.resolve()): Promise<void> {
     const { thread: { turns, clock }, volume, mirror, manifest } = this;
     await cutOver({
       volume,
       mirror,
       manifest,
-      control: { digests: () => Promise.reject(), promote: () => Promise.resolve() },
+      control: { digests: () => Promise.reject(), promote },
       turns,
       clock,
       window: new CutoverWindow(volume.counters, 0),
       onRetry: assert.fail,
+      isClosing: () => false,
     });
   }
 

@@ -136,6 +136,7 @@ Deno.test({
           clock,
           window: new CutoverWindow(one.volume.counters, 0),
           onRetry: assert.fail,
+          isClosing: () => false,
         });
         assert.equal(report.epoch, round + 1);
         assert.equal(report.io_errors, 0);

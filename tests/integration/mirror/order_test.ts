@@ -82,3 +82,27 @@ Deno.test({
       assert.equal(await rig.read(), 2);
     }),
 });
+
+Deno.test({
+  name:
+    "a mirror that fell back while the store fenced is not switched to, whatever it has reached since",
+  ...needs,
+  fn: () =>
+    withRig(async (rig) => {
+      await rig.write(1);
+      await rig.mirror.converge(5000);
+      const fallBack = async () => {
+        rig.volume.dropWriteThrough("the target was away for a moment");
+        await rig.write(2);
+        rig.target.hold();
+        while (!rig.volume.link?.writeThrough || rig.target.held === 0) {
+          await rig.thread.reactor.sleep(1);
+        }
+      };
+      await assert.rejects(rig.switchOver(fallBack), { code: "state/not-ready" });
+      rig.target.release();
+      await rig.mirror.converge(5000);
+      await rig.switchOver();
+      assert.equal(await rig.read(), 2);
+    }),
+});
