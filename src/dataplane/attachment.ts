@@ -99,7 +99,7 @@ export interface DetachAttachment {
  * stays attached.
  */
 export async function detachAttachment(options: DetachAttachment): Promise<void> {
-  const { plane, attachment: { volume, exports } } = options;
+  const { attachment: { exports } } = options;
   for (const exported of exports) {
     if (exported.frontend === "nbd") await detachNbd(options, exported);
     else await detachFuse(options, exported);

@@ -95,9 +95,8 @@ Deno.test({
         rig.volume.dropWriteThrough("the target was away for a moment");
         await rig.write(2);
         rig.target.hold();
-        while (!rig.volume.link?.writeThrough || rig.target.held === 0) {
-          await rig.thread.reactor.sleep(1);
-        }
+        const again = () => rig.volume.link?.writeThrough === true && rig.target.held > 0;
+        await until(rig.thread, again, "the mirror to converge again");
       };
       await assert.rejects(rig.switchOver(fallBack), { code: "state/not-ready" });
       rig.target.release();
