@@ -219,6 +219,13 @@ Deno.test("loadConfig() reads the documented example", () => {
   const config = loadConfig(path);
   deepEqual(Object.keys(config.volumes), ["data"]);
   match(JSON.stringify(describeConfig(config)), /"size":"10GiB"/);
+  // What is commented out shows the defaults: taken in, it changes nothing but what has none.
+  const text = Deno.readTextFileSync(path).replace(/^( +)# (\w+: .*)$/gm, "$1$2");
+  const whole = parseConfig(text, "/etc/psma");
+  deepEqual(whole.problems, []);
+  const { stores: _, api, ...rest } = whole.config ?? {};
+  const { stores: __, api: defaultApi, ...defaults } = config;
+  deepEqual([rest, api], [defaults, defaultApi]);
 });
 
 Deno.test("nearest() finds swapped and missing letters, and nothing for a stranger", () => {
