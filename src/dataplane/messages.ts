@@ -3,20 +3,13 @@
  * numbered by `seq`. Never an address, never an Error object.
  */
 import type { ErrorRecord } from "../core/mod.ts";
+import type { MirrorState as AnyMirrorState } from "../mirror/mod.ts";
 import type { BackendSpec, CutoverReport, LatencyReport, Placement } from "../codec/mod.ts";
 
 export type { BackendSpec, CutoverReport, LatencyReport, Placement };
 
-export type MirrorState =
-  | "requested"
-  | "syncing"
-  | "tracking"
-  | "resyncing"
-  | "converging"
-  | "ready"
-  | "switching"
-  | "paused"
-  | "failed";
+/** Of a mirror that is there: one that was switched to has ended. */
+export type MirrorState = Exclude<AnyMirrorState, "switched">;
 
 /** As `psma mirror status V --json` prints it. */
 export interface MirrorStatus {

@@ -157,28 +157,35 @@ Deno.test({
   },
 });
 
+/** A mirror of a small written volume, with a store that tells `spoil`ed digests. */
+async function withSpoiledMirror(
+  spoil: (digests: string[]) => string[],
+  body: (mirror: Mirror, events: readonly string[]) => Promise<void>,
+): Promise<void> {
+  using temp = tempDir();
+  await inThread(async (thread) => {
+    const one = await rig(thread, temp, 2 * MIB);
+    const writer = new VerifyingWriter(thread, one.volume, seededRng(7));
+    writer.start(4);
+    await writer.written(200);
+    await writer.stop();
+    const { mirror, events } = await startMirror(one, "target", spoil);
+    await body(mirror, events);
+    await mirror.end();
+    await one.volume.detachLink();
+  });
+}
+
 Deno.test({
   name: "Mirror copies again what the store persisted wrongly, and is ready only after it is right",
   ...needs,
   async fn() {
-    using temp = tempDir();
-    await inThread(async (thread) => {
-      const one = await rig(thread, temp, 2 * MIB);
-      const writer = new VerifyingWriter(thread, one.volume, seededRng(7));
-      writer.start(4);
-      await writer.written(200);
-      await writer.stop();
-      let lies = 2;
-      const { mirror, events } = await startMirror(
-        one,
-        "target",
-        (digests) => digests.map((good) => lies-- > 0 ? "0".repeat(16) : good),
-      );
+    let lies = 2;
+    const spoil = (digests: string[]) => digests.map((good) => lies-- > 0 ? "0".repeat(16) : good);
+    await withSpoiledMirror(spoil, async (mirror, events) => {
       await mirror.converge(20_000);
       assert.equal(mirror.progress().digests.mismatched, 2);
       assert.ok(events.includes("mirror.digest-mismatch"));
-      await mirror.end();
-      await one.volume.detachLink();
     });
   },
 });
@@ -187,23 +194,11 @@ Deno.test({
   name: "Mirror fails, and never gets ready, when one extent is wrong three times in a row",
   ...needs,
   async fn() {
-    using temp = tempDir();
-    await inThread(async (thread) => {
-      const one = await rig(thread, temp, 2 * MIB);
-      const writer = new VerifyingWriter(thread, one.volume, seededRng(7));
-      writer.start(4);
-      await writer.written(200);
-      await writer.stop();
-      const { mirror, events } = await startMirror(
-        one,
-        "target",
-        (digests) => digests.map(() => "0".repeat(16)),
-      );
+    const spoil = (digests: string[]) => digests.map(() => "0".repeat(16));
+    await withSpoiledMirror(spoil, async (mirror, events) => {
       await assert.rejects(mirror.converge(20_000), { code: "state/mirror" });
       assert.equal(mirror.state, "failed");
       assert.ok(events.includes("mirror.failed"));
-      await mirror.end();
-      await one.volume.detachLink();
     });
   },
 });
