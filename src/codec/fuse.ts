@@ -46,8 +46,6 @@ export const FUSE_IN_HEADER_BYTES = 40;
 export const FUSE_OUT_HEADER_BYTES = 16;
 /** Where a WRITE's payload begins in its message: fuse_in_header and fuse_write_in. */
 export const FUSE_WRITE_PAYLOAD_BYTES = 80;
-/** The kernel refuses a smaller buffer for a request. */
-export const FUSE_READ_BUFFER_BYTES_MIN = 8192;
 export const FUSE_MAJOR = 7;
 /** The newest minor that PSMA knows; the oldest it speaks with (FUSE_INIT's flags and FALLOCATE's zero range). */
 export const FUSE_MINOR = 40;

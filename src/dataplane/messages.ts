@@ -86,14 +86,6 @@ export interface ServeNbd {
   readonly fenced: boolean;
 }
 
-/** One extent and its digest, as the sender saw it. */
-export interface ExtentDigest {
-  readonly at: number;
-  readonly length: number;
-  /** Lower-case hexadecimal. */
-  readonly digest: string;
-}
-
 /** Commands: main thread → data plane. Each has one answer with the same `seq`. */
 export interface Commands {
   openVolume: { argument: OpenVolume; answer: VolumeStatus };

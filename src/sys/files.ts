@@ -5,7 +5,6 @@ const O_RDONLY = 0, O_RDWR = 2, O_CREAT = 0o100, O_EXCL = 0o200, O_CLOEXEC = 0o2
 const O_DIRECT = Deno.build.arch === "aarch64" ? 0o200000 : 0o40000;
 const SEEK_DATA = 3, SEEK_HOLE = 4, SEEK_END = 2;
 const ENXIO = 6;
-const LOCK_EXCLUSIVE_NOWAIT = 2 | 4;
 
 export interface OpenOptions {
   readonly create?: boolean;
@@ -59,9 +58,4 @@ export function nextDataRun(fd: number, from: number): { at: number; end: number
   const end = Number(libc().lseek(fd, BigInt(at), SEEK_HOLE));
   if (end < 0) throw sysError("look for holes in a file", errno());
   return { at, end };
-}
-
-/** Takes a whole-file lock that ends with the descriptor. @returns false when another process has it. */
-export function tryLockFile(fd: number): boolean {
-  return libc().flock(fd, LOCK_EXCLUSIVE_NOWAIT) === 0;
 }
