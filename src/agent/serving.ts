@@ -143,12 +143,14 @@ export async function closeUnit(context: AgentContext, unit: VolumeUnit): Promis
  * `grow_fault` and tried again later: the volume itself is larger already.
  */
 export async function growUnit(context: AgentContext, unit: VolumeUnit): Promise<boolean> {
-  const { catalogue, events } = context;
+  const { catalogue, events, plane } = context;
   const { name, attachment, config } = unit;
   if (!attachment) return false;
   try {
     const growMounted = config.filesystem?.grow === "auto";
-    const { device_bytes, filesystem_bytes } = await growAttachment(attachment, { growMounted });
+    const { device_bytes, filesystem_bytes } = await growAttachment(plane, attachment, {
+      growMounted,
+    });
     catalogue.update(name, { grow_pending: false });
     unit.grow_fault = undefined;
     events.add({

@@ -36,6 +36,9 @@ export interface MirrorStatus {
   };
 }
 
+/** How applications reach a volume. */
+export type FrontendName = "fuse" | "nbd";
+
 export type ExportInfo =
   | { readonly frontend: "nbd"; readonly uri: string }
   | {

@@ -1,4 +1,5 @@
 /** The data plane as the main thread sees it: a handle and plain messages. */
+export type { Attachment, AttachVolume, DetachAttachment } from "./attaching.ts";
 export * from "./attachment.ts";
 export { type HostFinding, probeHost, type ProbePlaces } from "./doctor.ts";
 export * from "./handle.ts";
