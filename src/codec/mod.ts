@@ -3,6 +3,8 @@ export * from "./counters.ts";
 export * from "./diskstats.ts";
 export * from "./manifest.ts";
 export * from "./nbd.ts";
+export * from "./nbd_chunks.ts";
+export * from "./nbd_contexts.ts";
 export * from "./nbd_negotiation.ts";
 export * from "./uring.ts";
 export * from "./change_map.ts";

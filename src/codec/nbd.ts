@@ -1,16 +1,19 @@
 /**
- * NBD: its numbers, and the transmission phase with simple replies, read and written in place for the
- * hot path. The negotiation is in `nbd_negotiation.ts`.
- * All integers are big-endian. Source: doc/proto.md of the NetworkBlockDevice project; the section that
- * each part follows is named beside it.
+ * NBD: its numbers, requests (compact and extended) and simple replies, read and written in place for the
+ * hot path. Reply chunks are in `nbd_chunks.ts`, negotiation in `nbd_negotiation.ts`, metadata contexts in
+ * `nbd_contexts.ts`.
+ * All integers are big-endian. Source: doc/proto.md of the NetworkBlockDevice project, with its
+ * EXTENDED_HEADERS extension as QEMU 8.2 and libnbd 1.18 speak it; the section that each part follows is
+ * named beside it.
  */
 
 /** "Newstyle negotiation". */
 export const NBD_MAGIC = 0x4e42444d41474943n;
 export const NBD_OPTION_MAGIC = 0x49484156454f5054n;
 export const NBD_REPLY_MAGIC = 0x0003e889045565a9n;
-/** "Request message", "Simple reply message". */
+/** "Request message": compact and extended; "Simple reply message". */
 export const NBD_REQUEST_MAGIC = 0x25609513;
+export const NBD_EXTENDED_REQUEST_MAGIC = 0x21e41c71;
 export const NBD_SIMPLE_REPLY_MAGIC = 0x67446698;
 
 /** "Handshake flags" of the server and of the client: the same bits. */
@@ -25,7 +28,13 @@ export const NBD_FLAG = {
   rotational: 1 << 4,
   sendTrim: 1 << 5,
   sendWriteZeroes: 1 << 6,
+  /** Only with structured replies. */
+  sendDf: 1 << 7,
   canMultiConn: 1 << 8,
+  sendCache: 1 << 10,
+  sendFastZero: 1 << 11,
+  /** Only with extended headers: BLOCK_STATUS may name the contexts that it is about. */
+  blockStatusPayload: 1 << 12,
 } as const;
 
 /** "Option types". */
@@ -39,6 +48,7 @@ export const NBD_OPTION = {
   structuredReply: 8,
   listMetaContext: 9,
   setMetaContext: 10,
+  extendedHeaders: 11,
 } as const;
 
 /** "Option reply types". */
@@ -56,6 +66,7 @@ export const NBD_REP = {
   errShutdown: 0x80000007,
   errBlockSizeRequired: 0x80000008,
   errTooBig: 0x80000009,
+  errExtendedHeaderRequired: 0x8000000a,
 } as const;
 
 /** Information types of NBD_OPT_INFO and NBD_OPT_GO. */
@@ -74,7 +85,18 @@ export const NBD_CMD = {
 } as const;
 
 /** "Command flags". */
-export const NBD_CMD_FLAG = { fua: 1 << 0, noHole: 1 << 1 } as const;
+export const NBD_CMD_FLAG = {
+  fua: 1 << 0,
+  noHole: 1 << 1,
+  /** A read: answer with one content chunk at most. */
+  df: 1 << 2,
+  /** Block status: one extent per context, no longer than asked. */
+  reqOne: 1 << 3,
+  /** Write zeroes: fail with ENOTSUP rather than be as slow as a write. */
+  fastZero: 1 << 4,
+  /** Extended headers only: the length is that of a payload that follows, not of what is acted on. */
+  payloadLength: 1 << 5,
+} as const;
 
 /** "Error values": the numbers of Linux. */
 export const NBD_ERROR = {
@@ -95,13 +117,17 @@ export const NBD_CLIENT_FLAGS_BYTES = 4;
 export const NBD_OPTION_HEADER_BYTES = 16;
 export const NBD_OPTION_REPLY_HEADER_BYTES = 20;
 export const NBD_REQUEST_BYTES = 28;
+export const NBD_EXTENDED_REQUEST_BYTES = 32;
 export const NBD_SIMPLE_REPLY_BYTES = 16;
 /** Zero bytes that end the answer to NBD_OPT_EXPORT_NAME, unless both sides agreed to leave them out. */
 export const NBD_EXPORT_NAME_PADDING_BYTES = 124;
 
 const TWO_32 = 4294967296;
 
-/** A request, as a record that is used over and over. Offsets from 2^53 lose their last bits. */
+/**
+ * A request, as a record that is used over and over. Offsets, and lengths of extended requests, from 2^53
+ * lose their last bits: no export is that large.
+ */
 export interface NbdRequest {
   flags: number;
   type: number;
@@ -141,6 +167,40 @@ export function decodeRequest(view: DataView, offset: number, into: NbdRequest):
   into.cookieLow = view.getUint32(offset + 12);
   into.at = view.getUint32(offset + 16) * TWO_32 + view.getUint32(offset + 20);
   into.length = view.getUint32(offset + 24);
+  return true;
+}
+
+/** Writes the NBD_EXTENDED_REQUEST_BYTES of a request. Positional for the hot path. */
+export function encodeExtendedRequest(
+  view: DataView,
+  offset: number,
+  type: number,
+  flags: number,
+  cookieHigh: number,
+  cookieLow: number,
+  at: number,
+  length: number,
+): void {
+  view.setUint32(offset, NBD_EXTENDED_REQUEST_MAGIC);
+  view.setUint16(offset + 4, flags);
+  view.setUint16(offset + 6, type);
+  view.setUint32(offset + 8, cookieHigh);
+  view.setUint32(offset + 12, cookieLow);
+  view.setUint32(offset + 16, at / TWO_32);
+  view.setUint32(offset + 20, at % TWO_32);
+  view.setUint32(offset + 24, length / TWO_32);
+  view.setUint32(offset + 28, length % TWO_32);
+}
+
+/** Reads an extended request of which all bytes are there. @returns false for a wrong magic number. */
+export function decodeExtendedRequest(view: DataView, offset: number, into: NbdRequest): boolean {
+  if (view.getUint32(offset) !== NBD_EXTENDED_REQUEST_MAGIC) return false;
+  into.flags = view.getUint16(offset + 4);
+  into.type = view.getUint16(offset + 6);
+  into.cookieHigh = view.getUint32(offset + 8);
+  into.cookieLow = view.getUint32(offset + 12);
+  into.at = view.getUint32(offset + 16) * TWO_32 + view.getUint32(offset + 20);
+  into.length = view.getUint32(offset + 24) * TWO_32 + view.getUint32(offset + 28);
   return true;
 }
 
