@@ -219,7 +219,8 @@ export class FileBackend implements Backend {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    do await this.#reactor.sleep(1); while (this.#inFlight > 0);
+    while (this.#inFlight > 0) await this.#reactor.sleep(1);
+    this.#reactor.ring.unregister(this.#kind);
     closeFile(this.#fd);
   }
 }

@@ -6,7 +6,7 @@
  * the backend calls `complete(op, errno)`, which frees the record and tells the owner's handler.
  * Between submit and complete the memory at `address` belongs to the backend.
  */
-import { assert } from "../core/mod.ts";
+import { assert, BrokenInvariant } from "../core/mod.ts";
 
 /** What an operation does. Trim and write-zeroes both read as zeros afterwards. */
 export const OPERATION = { read: 0, write: 1, flush: 2, trim: 3, writeZeroes: 4 } as const;
@@ -16,6 +16,13 @@ export const OPERATION_FLAG = { fua: 1, noHole: 2 } as const;
 
 /** @param owner the owner's own index. @param errno 0, or a positive errno. */
 export type OperationHandler = (owner: number, errno: number) => void;
+
+const OWNERS_MAX = 65_536;
+
+/** The handler of ids that nobody has. */
+const nobody: OperationHandler = () => {
+  throw new BrokenInvariant("an operation's owner has left");
+};
 
 export class Operations {
   readonly code: Uint8Array;
@@ -31,6 +38,9 @@ export class Operations {
   readonly #owner: Int32Array;
   readonly #handler: Uint16Array;
   readonly #handlers: OperationHandler[] = [];
+  readonly #freeOwners: number[] = [];
+  /** Owners that left while operations of theirs were in flight. */
+  #leaving: number[] = [];
   readonly #free: Int32Array;
   #freeCount: number;
 
@@ -55,8 +65,33 @@ export class Operations {
 
   /** @returns an id for `take`. Called once per owner, at set-up. */
   registerOwner(handler: OperationHandler): number {
-    assert(this.#handlers.length < 65_536, "too many owners of operations");
-    return this.#handlers.push(handler) - 1;
+    this.#letGo();
+    const owner = this.#freeOwners.pop() ?? this.#handlers.length;
+    assert(owner < OWNERS_MAX, "too many owners of operations");
+    this.#handlers[owner] = handler;
+    return owner;
+  }
+
+  /** The owner takes no more operations. Its handler still hears of those in flight; then its id is used again. */
+  unregisterOwner(owner: number): void {
+    this.#leaving.push(owner);
+    this.#letGo();
+  }
+
+  /** Frees the ids of those who have left and have nothing in flight. */
+  #letGo() {
+    if (this.#leaving.length === 0) return;
+    const busy = new Set<number>();
+    const free = new Set(this.#free.subarray(0, this.#freeCount));
+    for (let op = 0; op < this.capacity; op++) {
+      if (!free.has(op)) busy.add(this.#handler[op] as number);
+    }
+    this.#leaving = this.#leaving.filter((owner) => {
+      if (busy.has(owner)) return true;
+      this.#handlers[owner] = nobody;
+      this.#freeOwners.push(owner);
+      return false;
+    });
   }
 
   /**

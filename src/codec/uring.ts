@@ -9,6 +9,7 @@ export const URING_OP = {
   pollAdd: 6,
   sendmsg: 9,
   timeout: 11,
+  timeoutRemove: 12,
   accept: 13,
   asyncCancel: 14,
   connect: 16,

@@ -50,6 +50,7 @@ export class ServedVolume {
     try {
       await served.#mirrors.recover();
     } catch (error) {
+      await parts.volume.close();
       await parts.volume.active.close();
       throw error;
     }

@@ -11,7 +11,7 @@
 import type { Deferred, Turns } from "../core/mod.ts";
 import { FSYNC_DATASYNC } from "../codec/mod.ts";
 import { libc, sysError } from "./libc.ts";
-import { allocateMemory, type Memory } from "./memory.ts";
+import { allocateMemory, type Memory, unmapMemory } from "./memory.ts";
 import type { Ring } from "./ring.ts";
 import { cString, errno } from "./libc.ts";
 
@@ -31,6 +31,14 @@ interface Waiter {
   held: unknown;
 }
 
+/** A sleep that may be ended early. */
+export interface Alarm {
+  /** Resolves when it rings, or when it was cancelled. */
+  readonly over: Promise<void>;
+  /** Ends it now; nothing when it is over. */
+  cancel(): void;
+}
+
 export class Reactor implements Turns {
   /** Called after every batch of completions, before the ring is submitted. Hot path. */
   readonly afterBatch: (() => void)[] = [];
@@ -39,12 +47,14 @@ export class Reactor implements Turns {
   readonly #waiters: Waiter[] = [];
   readonly #freeWaiters: number[] = [];
   readonly #kind: number;
+  readonly #unheardKind: number;
   #grace = 0;
   #settled = false;
   #running = false;
 
   constructor(readonly ring: Ring) {
     this.#kind = ring.register((index, result) => this.#settle(index, result));
+    this.#unheardKind = ring.register(() => {});
   }
 
   /** Runs until `stop()`. */
@@ -144,14 +154,32 @@ export class Reactor implements Turns {
     return result;
   }
 
+  /** Cancels everything in flight on a descriptor; resolves when the kernel has seen to it. */
+  cancelFd(fd: number): Promise<number> {
+    return this.#wait(null, (i) => this.ring.cancelFd(fd, this.#kind, i));
+  }
+
   /** Resolves after `ms`, in this thread's own time. */
-  async sleep(ms: number): Promise<void> {
-    const timespec = copyOut(new Uint8Array(16));
-    const fields = new BigInt64Array(timespec.bytes.buffer, 0, 2);
-    fields[0] = BigInt(Math.floor(ms / 1000));
-    fields[1] = BigInt(Math.floor((ms % 1000) * 1e6));
-    await this.#wait(timespec, (i) => this.ring.timeout(timespec.address, this.#kind, i));
-    releaseMemory(timespec);
+  sleep(ms: number): Promise<void> {
+    return this.alarm(ms).over;
+  }
+
+  /** Rings after `ms`, in this thread's own time, or when it is cancelled. */
+  alarm(ms: number): Alarm {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timespec = copyOut(timespecBytes(ms));
+    let index = this.#hold(timespec, () => {
+      index = -1;
+      releaseMemory(timespec);
+      resolve();
+    });
+    this.ring.timeout(timespec.address, this.#kind, index);
+    return {
+      over: promise,
+      cancel: () => {
+        if (index >= 0) this.ring.cancelTimeout(this.#kind, index, this.#unheardKind, 0);
+      },
+    };
   }
 
   /**
@@ -166,28 +194,26 @@ export class Reactor implements Turns {
       return result;
     };
     const fd = check("create", await this.#open(temporary, O_WRONLY_CREATE_TRUNCATE, 0o600));
+    const memory = copyOut(bytes);
     try {
-      const memory = copyOut(bytes);
       let written = 0;
       while (written < bytes.length) {
         const part = { address: memory.address + written, bytes: memory.bytes.subarray(written) };
         written += check("write", await this.write(fd, written, part, bytes.length - written));
       }
-      releaseMemory(memory);
       check("sync", await this.fsync(fd));
     } finally {
+      releaseMemory(memory);
       libc().close(fd);
     }
     const from = copyOut(cString(temporary)), to = copyOut(cString(path));
-    check(
-      "rename",
-      await this.#wait(
-        [from, to],
-        (i) => this.ring.renameat(from.address, to.address, this.#kind, i),
-      ),
+    const renamed = await this.#wait(
+      [from, to],
+      (i) => this.ring.renameat(from.address, to.address, this.#kind, i),
     );
     releaseMemory(from);
     releaseMemory(to);
+    check("rename", renamed);
     await this.syncDirectory(path.replace(/\/[^/]*$/, "") || "/");
   }
 
@@ -213,12 +239,15 @@ export class Reactor implements Turns {
   }
 
   #wait(held: unknown, push: (index: number) => void): Promise<number> {
-    return new Promise((resolve) => {
-      const index = this.#freeWaiters.pop() ?? this.#waiters.length;
-      if (index >= MAX_WAITERS) throw sysError("wait for one more operation", 11);
-      this.#waiters[index] = { resolve, held };
-      push(index);
-    });
+    return new Promise((resolve) => push(this.#hold(held, resolve)));
+  }
+
+  /** @returns the index to push an operation with; its completion calls `resolve`. */
+  #hold(held: unknown, resolve: (result: number) => void): number {
+    const index = this.#freeWaiters.pop() ?? this.#waiters.length;
+    if (index >= MAX_WAITERS) throw sysError("wait for one more operation", 11);
+    this.#waiters[index] = { resolve, held };
+    return index;
   }
 
   #settle(index: number, result: number) {
@@ -259,4 +288,13 @@ function copyOut(bytes: Uint8Array): Memory {
 
 function releaseMemory(memory: Memory) {
   if (memory.bytes.length === 4096 && small.length < 64) small.push(memory);
+  else unmapMemory(memory);
+}
+
+/** `struct __kernel_timespec` for a duration. */
+export function timespecBytes(ms: number): Uint8Array {
+  const fields = new BigInt64Array(2);
+  fields[0] = BigInt(Math.floor(ms / 1000));
+  fields[1] = BigInt(Math.floor((ms % 1000) * 1e6));
+  return new Uint8Array(fields.buffer);
 }

@@ -2,7 +2,8 @@
  * io_uring from one thread: submit, wait, reap. Hot path: no await, no throw, no allocation per operation.
  *
  * Every operation carries a `kind` (who handles its completion) and an `index` (which of that handler's
- * records); together they are the 64-bit user_data. Handlers are registered once.
+ * records); together they are the 64-bit user_data. A handler is registered before its first operation and
+ * may be unregistered after the last one's completion; only then is its number used again.
  *
  * Faults: a failed set-up flag is dropped and tried again (older kernels); EINTR, EAGAIN and EBUSY of
  * io_uring_enter are waited out; anything else is a broken invariant. A completion's result is passed on
@@ -38,7 +39,10 @@ export type CompletionHandler = (index: number, result: number, flags: number) =
 
 /** What the rooms above need of a ring. Positional for the hot path. */
 export interface Ring {
+  /** @returns the handler's kind. */
   register(handler: CompletionHandler): number;
+  /** Gives a kind back, of which nothing is in flight: its number will stand for another handler. */
+  unregister(kind: number): void;
   read(fd: number, at: number, address: number, length: number, kind: number, index: number): void;
   write(
     fd: number,
@@ -72,6 +76,8 @@ export interface Ring {
   connect(fd: number, sockaddr: number, length: number, kind: number, index: number): void;
   pollMultishot(fd: number, events: number, kind: number, index: number): void;
   timeout(timespecAddress: number, kind: number, index: number): void;
+  /** Ends the timeout `ofKind`, `ofIndex` early: it then completes with -ECANCELED. */
+  cancelTimeout(ofKind: number, ofIndex: number, kind: number, index: number): void;
   cancelFd(fd: number, kind: number, index: number): void;
   openat(path: number, flags: number, mode: number, kind: number, index: number): void;
   renameat(from: number, to: number, kind: number, index: number): void;
@@ -100,6 +106,7 @@ export class UringRing implements Ring {
   readonly fd: number;
   readonly features: RingFeatures;
   readonly #handlers: CompletionHandler[] = [];
+  readonly #freeKinds: number[] = [];
   readonly #ring: Memory;
   readonly #sqes: Memory;
   readonly #sqTailShared: Uint32Array;
@@ -159,7 +166,15 @@ export class UringRing implements Ring {
   }
 
   register(handler: CompletionHandler): number {
-    return this.#handlers.push(handler) - 1;
+    const kind = this.#freeKinds.shift() ?? this.#handlers.length;
+    this.#handlers[kind] = handler;
+    return kind;
+  }
+
+  unregister(kind: number): void {
+    assert(this.#handlers[kind] !== stray, "a kind is unregistered twice");
+    this.#handlers[kind] = stray;
+    this.#freeKinds.push(kind);
   }
 
   read(fd: number, at: number, address: number, length: number, kind: number, index: number): void {
@@ -235,6 +250,10 @@ export class UringRing implements Ring {
 
   timeout(timespecAddress: number, kind: number, index: number): void {
     this.#push(URING_OP.timeout, -1, 0, timespecAddress, 1, 0, kind, index);
+  }
+
+  cancelTimeout(ofKind: number, ofIndex: number, kind: number, index: number): void {
+    this.#push(URING_OP.timeoutRemove, -1, 0, ofKind * TWO_32 + ofIndex, 0, 0, kind, index);
   }
 
   /** Cancels everything in flight on a descriptor (IORING_ASYNC_CANCEL_ALL | CANCEL_FD, Linux 5.19). */
@@ -343,6 +362,11 @@ export class UringRing implements Ring {
     unmapMemory(this.#enterArg);
   }
 }
+
+/** The handler of kinds that nobody has. */
+const stray: CompletionHandler = () => {
+  throw new BrokenInvariant("a completion came for a kind that was given back");
+};
 
 /** True while a multishot operation will send more completions. */
 export function hasMore(flags: number): boolean {

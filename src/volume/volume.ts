@@ -429,10 +429,15 @@ export class Volume {
     return promise;
   }
 
-  /** Refuses new requests and waits for those in flight. */
+  /** Refuses new requests and waits for those in flight. Idempotent. */
   async close(): Promise<void> {
+    const first = !this.#closed;
     this.#closed = true;
     await this.drained();
+    if (!first) return;
+    this.#operations.unregisterOwner(this.#sourceOwner);
+    this.#operations.unregisterOwner(this.#targetOwner);
+    this.#operations.unregisterOwner(this.#readOwner);
   }
 
   #resume(link: MirrorLink) {
