@@ -5,40 +5,14 @@
  * own runtime for executables (denort) can be had, `deno compile` embeds the bundle in it; elsewhere
  * the bundle and deno itself go into a self-extracting shell script. Both run the same files.
  */
-import { createRequire } from "node:module";
-import { fileURLToPath } from "node:url";
+import { bundleApp, root, run } from "./bundle.ts";
 
-const root = fileURLToPath(new URL("..", import.meta.url)).replace(/\/$/, "");
 const app = `${root}/dist/app`;
 const built = `${root}/dist/psma`;
 const DENORT_WAIT_MS = 10_000;
 
 function say(line: string): void {
   Deno.stderr.writeSync(new TextEncoder().encode(line + "\n"));
-}
-
-function run(command: string, args: readonly string[], env: Record<string, string> = {}): void {
-  const { success } = new Deno.Command(command, {
-    args: [...args],
-    cwd: root,
-    env,
-    stdin: "null",
-    stdout: "inherit",
-    stderr: "inherit",
-  }).outputSync();
-  if (!success) throw new Error(`Cannot compile: ${[command, ...args].join(" ")} failed`);
-}
-
-/** Bundles the program and its worker, and lays the files that they read beside them. */
-function bundle(): void {
-  Deno.mkdirSync(`${app}/assets`, { recursive: true });
-  const flags = ["bundle", "--quiet", "--platform", "deno", "--minify"];
-  // Split, so that a short command loads only what it needs.
-  run(Deno.execPath(), [...flags, "--code-splitting", "--outdir", app, "main.ts"]);
-  run(Deno.execPath(), [...flags, "-o", `${app}/worker.js`, "src/dataplane/worker.ts"]);
-  run("cp", ["-R", "models", `${app}/assets/models`]);
-  const wasm = createRequire(`${root}/main.ts`).resolve("@duckdb/duckdb-wasm/dist/duckdb-eh.wasm");
-  Deno.copyFileSync(wasm, `${app}/assets/duckdb-eh.wasm`);
 }
 
 async function denortIsAtHand(): Promise<boolean> {
@@ -109,7 +83,7 @@ function selfTest(): void {
 
 async function main(): Promise<void> {
   run("rm", ["-rf", "dist"]);
-  bundle();
+  bundleApp(app);
   if (await denortIsAtHand()) compile();
   else {
     say("denort is out of reach; packing deno itself into a self-extracting file");

@@ -12,6 +12,7 @@ import { fileURLToPath } from "node:url";
 import { type FileResult, runFile } from "./support/run_file.ts";
 import { setUp, TEST_PACKAGES } from "./support/setup.ts";
 import { CHECKS, type Group, GROUPS, testFiles } from "./support/suite.ts";
+import { fetchVmFiles } from "./support/vm_files.ts";
 
 interface Wanted {
   readonly quick: boolean;
@@ -140,6 +141,7 @@ async function main(): Promise<void> {
     const files = testFiles(root, group.name).filter((file) =>
       wanted.paths.length === 0 || wanted.paths.some((path) => file.startsWith(path))
     );
+    if (group.name === "vm" && files.length > 0) fetchVmFiles(say);
     await runGroup(group, files, wanted);
   }
   summarise();

@@ -4,6 +4,7 @@
  * the reason into a failure. A kernel driver that the machine cannot have stays an honest skip.
  */
 import { fileURLToPath } from "node:url";
+import { canHaveVmFiles, hasVmFiles } from "./vm_files.ts";
 
 export interface Requirements {
   /** Programs on PATH. */
@@ -16,6 +17,8 @@ export interface Requirements {
   readonly loop?: boolean;
   readonly ublk?: boolean;
   readonly kvm?: boolean;
+  /** QEMU and kernels for a test machine (vm.ts), and the programs that it takes along. */
+  readonly vm?: boolean;
   /** Device nodes of drivers that set-up cannot provide: `/dev/nbd0`. */
   readonly devices?: readonly string[];
   /** File systems that the kernel can mount: `xfs`. */
@@ -36,6 +39,24 @@ const CAPABILITY_BITS = {
   CAP_MKNOD: 27,
 } as const;
 export type Capability = keyof typeof CAPABILITY_BITS;
+
+/** The programs of this machine that a test machine gets, with the libraries that they need. */
+export const GUEST_COMMANDS: readonly string[] = [
+  "blkid",
+  "blockdev",
+  "depmod",
+  "e2fsck",
+  "fio",
+  "losetup",
+  "mkfs.ext4",
+  "mkfs.xfs",
+  "modprobe",
+  "mount",
+  "nbdinfo",
+  "setsid",
+  "umount",
+  "xfs_repair",
+];
 
 /** One thing that is missing; `setup` says that set-up should have provided it. */
 export interface Missing {
@@ -69,7 +90,8 @@ export function whatIsMissing(requirements: Requirements): Missing[] {
   const setup = (reason: string): Missing => ({ reason, setup: true });
   const driver = (reason: string): Missing => ({ reason, setup: false });
   const missing: Missing[] = [];
-  for (const command of requirements.commands ?? []) {
+  const commands = [...requirements.commands ?? [], ...requirements.vm ? GUEST_COMMANDS : []];
+  for (const command of commands) {
     if (findCommand(command) === undefined) missing.push(setup(`needs the command ${command}`));
   }
   if (requirements.root && Deno.uid() !== 0) missing.push(setup("needs root"));
@@ -82,6 +104,12 @@ export function whatIsMissing(requirements: Requirements): Missing[] {
     missing.push(driver("needs /dev/ublk-control (the kernel's ublk_drv)"));
   }
   if (requirements.kvm && !canOpen("/dev/kvm")) missing.push(driver("needs /dev/kvm"));
+  if (requirements.vm && !hasVmFiles()) {
+    const reason = "needs the test machines' files (deno run -A tests/support/setup.ts)";
+    missing.push(
+      canHaveVmFiles() ? setup(reason) : driver("needs Debian 12 on x86-64 for test machines"),
+    );
+  }
   for (const device of requirements.devices ?? []) {
     if (!canOpen(device)) missing.push(driver(`needs ${device}`));
   }

@@ -1,6 +1,7 @@
 /**
  * Installs the system packages that the tests (or the demo) use: only what is missing, only where
  * root and apt-get are at hand; elsewhere it says what is missing and leaves the tests to skip.
+ * Without names it also fetches what test machines are made of (vm_files.ts).
  * It always ends with exit code 0: what really needs a package says so itself.
  *
  *     deno run -A tests/support/setup.ts [--quiet] [PACKAGE…]
@@ -8,20 +9,21 @@
  * With `--quiet` it says only what is missing in the end.
  */
 import { findCommand } from "./requires.ts";
+import { fetchVmFiles } from "./vm_files.ts";
 
 /** Debian package → a program that it brings; looking for programs is faster than asking dpkg. */
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   "btrfs-progs": ["mkfs.btrfs"],
   e2fsprogs: ["mkfs.ext4", "e2fsck"],
   fio: ["fio"],
-  kmod: ["modprobe"],
+  kmod: ["modprobe", "depmod"],
   "libnbd-bin": ["nbdinfo", "nbdcopy"],
-  mount: ["mount", "losetup"],
+  mount: ["mount", "umount", "losetup"],
   nbdkit: ["nbdkit"],
   procps: ["ps"],
   "qemu-utils": ["qemu-img", "qemu-nbd"],
   sqlite3: ["sqlite3"],
-  "util-linux": ["blkid", "blockdev"],
+  "util-linux": ["blkid", "blockdev", "setsid"],
   xfsprogs: ["mkfs.xfs", "xfs_repair"],
 };
 
@@ -110,6 +112,8 @@ if (import.meta.main) {
   const warn = (line: string) => {
     Deno.stderr.writeSync(new TextEncoder().encode(line + "\n"));
   };
-  const left = setUp(named.length > 0 ? named : TEST_PACKAGES, quiet ? () => {} : warn);
+  const say = quiet ? () => {} : warn;
+  const left = setUp(named.length > 0 ? named : TEST_PACKAGES, say);
+  if (named.length === 0) fetchVmFiles(say);
   if (quiet && left.length > 0) warn(`set-up: still missing: ${left.join(" ")}`);
 }
