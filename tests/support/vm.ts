@@ -15,7 +15,8 @@
  * In the guest: 2 processors, 3 GiB, loopback only, no disk: what is written lies in memory (/tmp and
  * /dev/shm are tmpfs, the root is a ramfs). On PATH: `psma`, `deno`, busybox's programs, and those of
  * GUEST_COMMANDS (requires.ts). `modprobe` knows the modules of vm_root.ts. The processors are emulated:
- * ten to thirty times slower than real ones, so a guest tests behaviour, never speed.
+ * ten to thirty times slower than real ones (`psma run` is ready after about 15 s), so a guest tests
+ * behaviour, never speed. tests/vm/guest/agent.ts starts, kills and asks the agent.
  *
  * By hand, with the console on the terminal:
  *
