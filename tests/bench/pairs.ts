@@ -1,6 +1,6 @@
 /**
- * Side-by-side measuring on a machine that is not quiet: ours and the peer take turns (A B A B …), so
- * that what slows one round down slows both, and the medians of the rounds are compared.
+ * Side-by-side measuring on a machine that is not quiet: ours and its peers take turns (A B C, B C A, …), so
+ * that what slows one round down slows all of it, and the medians of the rounds are compared.
  */
 import type { Requirements } from "../support/requires.ts";
 
@@ -9,15 +9,28 @@ export interface Bench {
   /** One sentence for the list of benches. */
   readonly about: string;
   readonly needs: Requirements;
+  /** What `--peer` may name; absent where there is no choice. */
+  readonly peers?: readonly string[];
+  /** What `--storage` may name. */
+  readonly storages?: readonly string[];
   /** Measures one work after another. Sets up and takes down what it needs by itself. */
   run(options: BenchOptions): AsyncIterable<BenchResult>;
+  /** Puts a whole run's results on the page of figures, for `--write`. @returns the page's path. */
+  write?(results: readonly BenchResult[], options: BenchOptions): Promise<string>;
 }
 
 export interface BenchOptions {
-  /** Rounds per work, each one run of ours and one of the peer. */
+  /** Rounds per work, each one run of ours and one of every peer. */
   readonly rounds: number;
   /** Seconds that one run of one side should measure for. */
   readonly seconds: number;
+  /** Only works that match; absent for all. */
+  readonly work?: RegExp;
+  /** Only these peers, and only these storages; absent for all. */
+  readonly peers?: readonly string[];
+  readonly storages?: readonly string[];
+  /** Aborted when the person interrupts the run. */
+  readonly signal?: AbortSignal;
 }
 
 /** One line of `deno task bench NAME --json`, without the bench's name. */
@@ -29,7 +42,7 @@ export interface BenchResult {
   readonly peer: number;
   readonly peer_name: string;
   readonly unit: string;
-  readonly better: "higher" | "lower";
+  readonly better: Better;
   /** ours / peer. */
   readonly ratio: number;
   /** (largest - smallest) / median of the rounds' own ratios: how far rounds disagree. */
@@ -37,36 +50,70 @@ export interface BenchResult {
   readonly rounds: number;
 }
 
-export interface Pair {
+export type Better = "higher" | "lower";
+
+/** One of the things that a run is measured by, reported as a work of its own. */
+export interface Figure<Sample> {
   readonly work: string;
-  readonly peer_name: string;
   readonly unit: string;
-  readonly better: "higher" | "lower";
-  readonly rounds: number;
-  /** One run of each side: a positive number in `unit`. */
-  readonly ours: () => number | Promise<number>;
-  readonly peer: () => number | Promise<number>;
+  readonly better: Better;
+  /** Takes it from what a run gave: a positive number in `unit`. */
+  of(sample: Sample): number;
 }
 
-/** Runs both sides once to warm up, unmeasured, then in turns. @throws {Error} for a figure that is not positive. */
-export async function measurePair(pair: Pair): Promise<BenchResult> {
-  const { work, peer_name, unit, better, rounds } = pair;
-  if (!(rounds >= 1)) {
-    throw new Error(`Cannot measure ${work}: ${rounds} is not a number of rounds`);
-  }
-  const run = async (side: "ours" | "peer") => {
-    const figure = await pair[side]();
-    if (figure > 0 && Number.isFinite(figure)) return figure;
-    throw new Error(`Cannot measure ${work}: ${side} gave ${figure} ${unit}`);
+/** Who takes turns. */
+export interface Contestant<Sample> {
+  readonly name: string;
+  run(): Promise<Sample>;
+}
+
+export interface Turns<Sample> {
+  readonly figures: readonly Figure<Sample>[];
+  readonly rounds: number;
+  readonly ours: Contestant<Sample>;
+  readonly peers: readonly Contestant<Sample>[];
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Runs everyone once to warm up, unmeasured, then in turns; each round begins with another one.
+ * @returns by figure, then by peer. @throws {Error} for a figure that is not positive, and when interrupted.
+ */
+export async function measureTurns<Sample>(turns: Turns<Sample>): Promise<BenchResult[]> {
+  const { figures, rounds, ours, peers, signal } = turns;
+  const all = [ours, ...peers];
+  if (!(rounds >= 1)) throw new Error(`Cannot measure: ${rounds} is not a number of rounds`);
+  const samples = new Map(all.map((contestant) => [contestant, [] as Sample[]]));
+  const run = async (contestant: Contestant<Sample>) => {
+    signal?.throwIfAborted();
+    const sample = await contestant.run();
+    for (const { work, unit, of } of figures) {
+      const figure = of(sample);
+      if (figure > 0 && Number.isFinite(figure)) continue;
+      throw new Error(`Cannot measure ${work}: ${contestant.name} gave ${figure} ${unit}`);
+    }
+    return sample;
   };
-  await run("ours");
-  await run("peer");
-  const ours: number[] = [];
-  const peer: number[] = [];
+  for (const contestant of all) await run(contestant);
   for (let round = 0; round < rounds; round++) {
-    ours.push(await run("ours"));
-    peer.push(await run("peer"));
+    const first = round % all.length;
+    for (const contestant of [...all.slice(first), ...all.slice(0, first)]) {
+      samples.get(contestant)?.push(await run(contestant));
+    }
   }
+  return figures.flatMap((figure) => {
+    const series = (contestant: Contestant<Sample>) =>
+      (samples.get(contestant) ?? []).map((sample) => figure.of(sample));
+    return peers.map((peer) => compare(figure, series(ours), series(peer), peer.name));
+  });
+}
+
+function compare(
+  { work, unit, better }: Omit<Figure<never>, "of">,
+  ours: readonly number[],
+  peer: readonly number[],
+  peer_name: string,
+): BenchResult {
   const ratios = ours.map((figure, round) => figure / (peer[round] ?? NaN));
   return {
     work,
@@ -77,7 +124,7 @@ export async function measurePair(pair: Pair): Promise<BenchResult> {
     better,
     ratio: median(ours) / median(peer),
     spread: (Math.max(...ratios) - Math.min(...ratios)) / median(ratios),
-    rounds,
+    rounds: ours.length,
   };
 }
 

@@ -1,7 +1,10 @@
 /**
- * Runs a bench of this folder: `deno task bench NAME [--json] [--rounds N] [--seconds N]`; without a
- * name it lists them. With `--json` it prints one object per line:
- * `{bench, work, ours, peer, peer_name, unit, ratio, spread, rounds, better}`.
+ * Runs a bench of this folder; without a name it lists them.
+ *
+ *     deno task bench NAME [--json] [--rounds N] [--seconds N] [--work PATTERN] [--peer NAME]… [--storage NAME]… [--write]
+ *
+ * With `--json` it prints one object per line: `{bench, work, ours, peer, peer_name, unit, ratio, spread, rounds,
+ * better}`. PATTERN is a regular expression, upper and lower case alike.
  */
 import { parseArgs } from "node:util";
 import { fileURLToPath } from "node:url";
@@ -10,6 +13,14 @@ import { setUp, TEST_PACKAGES } from "../support/setup.ts";
 import type { Bench, BenchOptions, BenchResult } from "./pairs.ts";
 
 const NOT_BENCHES = ["run", "pairs"];
+const USAGE = `deno task bench [NAME] [options]
+  --json          one object per line
+  --rounds N      rounds per work (5)
+  --seconds N     seconds of one run (3)
+  --work PATTERN  only works that match this regular expression
+  --peer NAME     only this peer; may be given again
+  --storage NAME  only files on this storage; may be given again
+  --write         also put the figures on the bench's page in docs/`;
 const folder = fileURLToPath(new URL(".", import.meta.url));
 const encoder = new TextEncoder();
 const say = (line: string) => void Deno.stdout.writeSync(encoder.encode(line + "\n"));
@@ -19,9 +30,14 @@ const { values, positionals } = parseArgs({
   args: Deno.args,
   allowPositionals: true,
   options: {
+    help: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
     rounds: { type: "string", default: "5" },
     seconds: { type: "string", default: "3" },
+    work: { type: "string" },
+    peer: { type: "string", multiple: true },
+    storage: { type: "string", multiple: true },
+    write: { type: "boolean", default: false },
   },
 });
 
@@ -48,24 +64,52 @@ async function runBench(name: string, options: BenchOptions): Promise<number> {
     return 2;
   }
   const bench = await load(name);
+  const fault = faultOf(bench, options);
+  if (fault !== undefined) {
+    warn(`Cannot run ${name}: ${fault}`);
+    return 2;
+  }
   if (whatIsMissing(bench.needs).length > 0) setUp(TEST_PACKAGES, warn);
   const missing = whatIsMissing(bench.needs);
   if (missing.length > 0) {
     warn(`Cannot run ${name}: it ${missing.map(({ reason }) => reason).join(", ")}`);
     return 69;
   }
+  if (!values.json) say(HEADING);
+  const results: BenchResult[] = [];
   for await (const result of bench.run(options)) {
-    say(values.json ? JSON.stringify({ bench: name, ...result }) : sentence(name, result));
+    results.push(result);
+    say(values.json ? JSON.stringify({ bench: name, ...result }) : rowOf(result));
   }
+  if (values.write) warn(`wrote ${await bench.write?.(results, options)}`);
   return 0;
 }
 
-function sentence(name: string, result: BenchResult): string {
-  const { work, ours, peer, peer_name, unit, ratio, spread, rounds, better } = result;
-  return `${name}: ${work}: ours ${figure(ours)} ${unit}, ${peer_name} ${figure(peer)} ${unit}: ` +
-    `${ratio.toFixed(2)}x (${better} is better; rounds differ by ${
-      Math.round(spread * 100)
-    }%, ${rounds} rounds)`;
+/** @returns what is wrong with the options for this bench. */
+function faultOf({ peers = [], storages = [], write }: Bench, options: BenchOptions) {
+  const unknown = (given: readonly string[] | undefined, known: readonly string[]) =>
+    given?.find((one) => !known.includes(one));
+  const peer = unknown(options.peers, peers), storage = unknown(options.storages, storages);
+  if (peer !== undefined) return `it has no peer "${peer}" (${peers.join(", ") || "no choice"})`;
+  if (storage !== undefined) {
+    return `it has no storage "${storage}" (${storages.join(", ") || "no choice"})`;
+  }
+  if (!values.write) return undefined;
+  if (write === undefined) return "it has no page for --write";
+  if (options.work ?? options.peers) return "--write takes all works and all peers";
+  return undefined;
+}
+
+const HEADING = tableRow(["work", "unit", "ours", "peer", "", "ratio", "spread"]);
+
+function rowOf({ work, unit, ours, peer, peer_name, ratio, spread }: BenchResult): string {
+  const figures = [figure(ours), figure(peer), peer_name];
+  return tableRow([work, unit, ...figures, `${ratio.toFixed(2)}x`, spread.toFixed(2)]);
+}
+
+function tableRow([work, unit, ours, peer, peer_name, ratio, spread]: readonly string[]): string {
+  return `${work?.padEnd(56)} ${unit?.padEnd(14)} ${ours?.padStart(9)} ${peer?.padStart(9)} ` +
+    `${peer_name?.padEnd(20)} ${ratio?.padStart(6)} ${spread?.padStart(6)}`;
 }
 
 function figure(value: number): string {
@@ -79,10 +123,33 @@ function positive(text: string, option: string): number {
   Deno.exit(2);
 }
 
+function pattern(text: string): RegExp {
+  try {
+    return new RegExp(text, "i");
+  } catch {
+    warn(`Cannot use --work: "${text}" is not a regular expression`);
+    Deno.exit(2);
+  }
+}
+
+/** Aborted by the first interrupt; what is set up is then taken down before the program ends. */
+function interruption(): AbortSignal {
+  const interrupted = new AbortController();
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    Deno.addSignalListener(signal, () => interrupted.abort(new Error("interrupted")));
+  }
+  return interrupted.signal;
+}
+
 const [name] = positionals;
-const options = {
+const options: BenchOptions = {
   rounds: Math.ceil(positive(values.rounds, "rounds")),
   seconds: positive(values.seconds, "seconds"),
+  signal: interruption(),
+  ...(values.work === undefined ? {} : { work: pattern(values.work) }),
+  ...(values.peer === undefined ? {} : { peers: values.peer }),
+  ...(values.storage === undefined ? {} : { storages: values.storage }),
 };
-if (name === undefined) await list();
-else Deno.exit(await runBench(name, options));
+if (values.help) say(USAGE);
+else if (name === undefined) await list();
+Deno.exit(values.help || name === undefined ? 0 : await runBench(name, options));

@@ -21,9 +21,10 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   mount: ["mount", "umount", "losetup"],
   nbdkit: ["nbdkit"],
   procps: ["ps"],
+  "qemu-system-common": ["qemu-storage-daemon"],
   "qemu-utils": ["qemu-img", "qemu-nbd"],
   sqlite3: ["sqlite3"],
-  "util-linux": ["blkid", "blockdev", "setsid"],
+  "util-linux": ["blkid", "blockdev", "findmnt", "setsid"],
   xfsprogs: ["mkfs.xfs", "xfs_repair"],
 };
 

@@ -1,0 +1,101 @@
+/** The page of figures, docs/BENCHMARKS.md: one table a storage, between markers; prose around them stays. */
+import { cpus, loadavg } from "node:os";
+import { fileURLToPath } from "node:url";
+import { run } from "../../support/process.ts";
+import type { BenchOptions, BenchResult } from "../pairs.ts";
+import { fileSystemOf, folderOf, type Storage, STORAGES } from "./storage.ts";
+
+const pagePath = fileURLToPath(new URL("../../../docs/BENCHMARKS.md", import.meta.url));
+
+/** Replaces the tables of the storages that were measured. @throws {Error} when the page lacks a marker. */
+export async function writePage(
+  results: readonly BenchResult[],
+  options: BenchOptions,
+): Promise<string> {
+  const machine = await machineText(options);
+  let text = Deno.readTextFileSync(pagePath);
+  for (const storage of STORAGES) {
+    const own = results.filter(({ work }) => work.startsWith(`${storage}/`));
+    if (own.length === 0) continue;
+    const tables = tablesText(own);
+    text = replaceBetween(
+      text,
+      `dataplane ${storage}`,
+      `${machine}\n${placeText(storage)}\n\n${tables}`,
+    );
+  }
+  Deno.writeTextFileSync(pagePath, text);
+  await run(Deno.execPath(), ["fmt", "--quiet", pagePath]);
+  return pagePath;
+}
+
+function replaceBetween(text: string, name: string, content: string): string {
+  const begin = `<!-- ${name}: begin -->`, end = `<!-- ${name}: end -->`;
+  const from = text.indexOf(begin), to = text.indexOf(end);
+  if (from < 0 || to < from) {
+    throw new Error(`Cannot write ${pagePath}: it lacks ${begin} … ${end}`);
+  }
+  return `${text.slice(0, from + begin.length)}\n\n${content}\n\n${text.slice(to)}`;
+}
+
+async function machineText({ rounds, seconds }: BenchOptions): Promise<string> {
+  const [cpu] = cpus();
+  const versions = await Promise.all([
+    version("nbdkit", ["--version"]),
+    version("qemu-nbd", ["--version"]),
+    version("qemu-storage-daemon", ["--version"]),
+    version("fio", ["--version"]),
+  ]);
+  return [
+    `- ${new Date().toISOString().slice(0, 10)}, ${cpus().length} × ${cpu?.model ?? "?"},`,
+    `  Linux ${Deno.osRelease()}, load average at the end ${loadavg()[0]?.toFixed(1)}`,
+    `- Deno ${Deno.version.deno}; ${versions.join("; ")}`,
+    `- medians of ${rounds} rounds of ${seconds} s`,
+  ].join("\n");
+}
+
+async function version(command: string, args: readonly string[]): Promise<string> {
+  const { stdout } = await run(command, args);
+  const found = /\d+(\.\d+)+/.exec(stdout)?.[0] ?? "?";
+  return `${command} ${found}`;
+}
+
+function placeText(storage: Storage): string {
+  const folder = folderOf(storage);
+  const { type, source } = fileSystemOf(folder);
+  return `- files in ${folder} (${type}${type === source ? "" : ` on ${source}`}), page cache warm`;
+}
+
+/** A table a frontend: a row a work and unit, two columns a peer. */
+function tablesText(results: readonly BenchResult[]): string {
+  const frontends = new Map<string, BenchResult[]>();
+  for (const result of results) {
+    const [, frontend = ""] = /^[^/]*\/(\S+) /.exec(result.work) ?? [];
+    frontends.set(frontend, [...frontends.get(frontend) ?? [], result]);
+  }
+  return [...frontends].map(([frontend, own]) => tableText(frontend, own)).join("\n\n");
+}
+
+function tableText(frontend: string, results: readonly BenchResult[]): string {
+  const peers = [...new Set(results.map(({ peer_name }) => peer_name))];
+  const rows = Map.groupBy(results, ({ work, unit }) => `${work}\0${unit}`);
+  const lines = [...rows.values()].map((row) => {
+    const [first] = row;
+    const cells = peers.flatMap((peer) => {
+      const result = row.find(({ peer_name }) => peer_name === peer);
+      if (result === undefined) return ["", ""];
+      const { ratio, spread } = result;
+      return [figure(result.peer), `**${ratio.toFixed(2)}×** (${spread.toFixed(2)})`];
+    });
+    const work = (first?.work ?? "").replace(/^\S+ /, "");
+    return [work, `${first?.unit}, ${first?.better}`, figure(first?.ours ?? NaN), ...cells];
+  });
+  const heads = [`over ${frontend}`, "unit, better", "psma"];
+  for (const peer of peers) heads.push(peer, "ratio (spread)");
+  return [heads, heads.map(() => "---"), ...lines].map((cells) => `| ${cells.join(" | ")} |`)
+    .join("\n");
+}
+
+function figure(value: number): string {
+  return value.toLocaleString("en", { maximumSignificantDigits: 3 });
+}
