@@ -82,5 +82,5 @@ function filesystemOf({ config, observation, attachment }: VolumeUnit): VolumeVi
 }
 
 function uriOf(backend: VolumeStatus["active"]["backend"]): string {
-  return backend.type === "file" ? `file://${backend.path}` : backend.uri;
+  return backend.type === "nbd" ? backend.uri : `file://${backend.path}`;
 }

@@ -27,6 +27,7 @@ const PlacementSchema = z.object({
       path: z.string(),
       direct: z.boolean().optional(),
     }),
+    z.object({ type: z.literal("device"), path: z.string() }),
     z.object({ type: z.literal("nbd"), uri: z.string() }),
   ]),
 }).openapi("Placement");

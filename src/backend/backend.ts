@@ -1,5 +1,6 @@
 /** Where bytes of a volume live, as the data plane sees them. One small interface; one conformance suite. */
 import type { Turns } from "../core/mod.ts";
+import type { BackendMeter } from "./meter.ts";
 import { OPERATION, type OperationHandler, type Operations } from "./operations.ts";
 
 /** A run of bytes. */
@@ -20,6 +21,8 @@ export interface Backend {
   readonly description: string;
   /** Size in bytes; rises on `grow`. */
   readonly sizeBytes: number;
+  /** What it did so far. */
+  readonly meter: BackendMeter;
   /** Starts an operation of the shared table. Hot path. Completes through `Operations.complete`, maybe at once. */
   submit(op: number): void;
   /**

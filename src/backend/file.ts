@@ -1,17 +1,20 @@
 /**
- * Bytes in a sparse file (or, with the same calls, on a block device): READ, WRITE, FSYNC and FALLOCATE on the ring.
+ * Bytes in a sparse file: READ, WRITE, FSYNC and FALLOCATE on the ring. `device.ts` does the same calls on a
+ * block device.
  *
  * Faults: short reads and writes go on where they stopped; EINTR and EAGAIN are tried again; a read that ends
- * before the volume does is EIO, because the file is as long as the volume by construction. File systems that
- * cannot punch or zero a range get zeros written instead.
+ * before the volume does is EIO, because the file is as long as the volume by construction. Where a range cannot
+ * be punched it is zeroed, and where it cannot be zeroed zeros are written. A full file system is ENOSPC, as it is.
  * Hot path: submit and the completion handler neither allocate, await nor throw.
  */
-import { errnoText, PsmaError } from "../core/mod.ts";
+import { errnoText, PsmaError, toPsmaError } from "../core/mod.ts";
 import { FSYNC_DATASYNC, RWF_DSYNC } from "../codec/mod.ts";
 import {
   allocatedBytes,
   allocateMemory,
   closeFile,
+  type DirectAlignment,
+  directAlignment,
   fileSize,
   type Memory,
   nextDataRun,
@@ -20,7 +23,9 @@ import {
   truncateFile,
 } from "../sys/mod.ts";
 import type { Backend, Extent, LossPolicy } from "./backend.ts";
+import { BackendMeter } from "./meter.ts";
 import { OPERATION, OPERATION_FLAG, type Operations } from "./operations.ts";
+import { type AlignedEngine, UnalignedOperations } from "./unaligned.ts";
 
 const EINTR = 4, EIO = 5, EAGAIN = 11, EOPNOTSUPP = 95, EINVAL = 22;
 const PUNCH_HOLE_KEEP_SIZE = 0x03, ZERO_RANGE_KEEP_SIZE = 0x11;
@@ -28,18 +33,30 @@ const ZERO_BYTES = 1 << 20;
 const RUNS_PER_TURN = 64;
 
 /** Phases of one operation, in `operations.scratch`. */
-const PHASE = { first: 0, writingZeros: 1, syncing: 2 } as const;
+const PHASE = { first: 0, writingZeros: 1, syncing: 2, punching: 3, zeroing: 4 } as const;
+/** What direct I/O asks for where nobody tells: no disk has larger blocks than a page. */
+const PAGE_ALIGNED: DirectAlignment = { memoryBytes: 4096, offsetBytes: 4096 };
 
 export interface FileBackendOptions {
   readonly path: string;
   readonly reactor: Reactor;
   readonly operations: Operations;
-  /** Bypasses the page cache; offsets and lengths must then be multiples of 512 bytes. */
+  /** Bypasses the page cache. Operations that the disk cannot do as they are then cost a read and a write. */
   readonly direct?: boolean;
+}
+
+/** A descriptor that a backend takes over, and what it leads to. */
+export interface OpenedFile {
+  readonly fd: number;
+  readonly sizeBytes: number;
+  readonly description: string;
+  /** Undefined through the page cache, which takes every alignment. */
+  readonly alignment: DirectAlignment | undefined;
 }
 
 export class FileBackend implements Backend {
   readonly description: string;
+  readonly meter: BackendMeter = new BackendMeter();
   readonly connected = true;
   onLost: (() => void) | undefined = undefined;
   readonly #fd: number;
@@ -47,21 +64,34 @@ export class FileBackend implements Backend {
   readonly #reactor: Reactor;
   readonly #operations: Operations;
   readonly #zeros: Memory;
+  readonly #unaligned: UnalignedOperations | undefined;
   #sizeBytes: number;
   #inFlight = 0;
   #closed = false;
   #canPunch = true;
   #canZero = true;
 
-  /** Opens an existing file. @throws {PsmaError} sys/... when it cannot be opened. */
-  constructor(options: FileBackendOptions) {
-    this.description = `file ${options.path}`;
-    this.#fd = openFile(options.path, { direct: options.direct ?? false });
-    this.#sizeBytes = fileSize(this.#fd);
+  /**
+   * Opens an existing file.
+   * @throws {PsmaError} sys/... when it cannot be opened; state/direct when its file system or its length
+   * does not allow direct I/O.
+   */
+  constructor(options: FileBackendOptions, opened: OpenedFile = openExisting(options)) {
+    this.description = opened.description;
+    this.#fd = opened.fd;
+    this.#sizeBytes = opened.sizeBytes;
     this.#reactor = options.reactor;
     this.#operations = options.operations;
     this.#kind = options.reactor.ring.register((op, result) => this.#completed(op, result));
     this.#zeros = zeros();
+    const engine: AlignedEngine = {
+      working: () => this.#inFlight,
+      start: (op) => this.#begin(op),
+      finish: (op, errno) => this.#finish(op, errno),
+    };
+    this.#unaligned = opened.alignment
+      ? new UnalignedOperations(options.operations, engine, opened.alignment)
+      : undefined;
   }
 
   get sizeBytes(): number {
@@ -69,6 +99,12 @@ export class FileBackend implements Backend {
   }
 
   submit(op: number): void {
+    this.#operations.begin(op, this.meter);
+    if (this.#unaligned !== undefined && this.#unaligned.takes(op)) return;
+    this.#begin(op);
+  }
+
+  #begin(op: number) {
     this.#inFlight++;
     this.#start(op);
   }
@@ -76,7 +112,6 @@ export class FileBackend implements Backend {
   #start(op: number) {
     const operations = this.#operations, ring = this.#reactor.ring;
     operations.scratch[op] = PHASE.first;
-    const at = operations.at[op] as number, length = operations.length[op] as number;
     switch (operations.code[op]) {
       case OPERATION.read:
       case OPERATION.write:
@@ -85,18 +120,22 @@ export class FileBackend implements Backend {
       case OPERATION.flush:
         ring.fsync(this.#fd, FSYNC_DATASYNC, this.#kind, op);
         return;
-      case OPERATION.trim:
-        if (!this.#canPunch) return this.#writeZeros(op);
-        ring.fallocate(this.#fd, PUNCH_HOLE_KEEP_SIZE, at, length, this.#kind, op);
-        return;
-      case OPERATION.writeZeroes: {
-        const keep = ((operations.flags[op] as number) & OPERATION_FLAG.noHole) !== 0;
-        if (!(keep ? this.#canZero : this.#canPunch)) return this.#writeZeros(op);
-        const mode = keep ? ZERO_RANGE_KEEP_SIZE : PUNCH_HOLE_KEEP_SIZE;
-        ring.fallocate(this.#fd, mode, at, length, this.#kind, op);
-        return;
-      }
+      default:
+        this.#zero(op);
     }
+  }
+
+  /** The cheapest way that is left. On a device the kernel punches only where that reads as zeros. */
+  #zero(op: number) {
+    const operations = this.#operations, ring = this.#reactor.ring;
+    const keeps = operations.code[op] === OPERATION.writeZeroes &&
+      ((operations.flags[op] as number) & OPERATION_FLAG.noHole) !== 0;
+    const punches = !keeps && this.#canPunch;
+    if (!punches && !this.#canZero) return this.#writeZeros(op);
+    operations.scratch[op] = punches ? PHASE.punching : PHASE.zeroing;
+    const at = operations.at[op] as number, length = operations.length[op] as number;
+    const mode = punches ? PUNCH_HOLE_KEEP_SIZE : ZERO_RANGE_KEEP_SIZE;
+    ring.fallocate(this.#fd, mode, at, length, this.#kind, op);
   }
 
   #transfer(op: number) {
@@ -144,7 +183,7 @@ export class FileBackend implements Backend {
         else this.#transfer(op);
       } else if (phase === PHASE.writingZeros) this.#sync(op);
       else this.#done(op, 0);
-    } else if (phase === PHASE.first && code !== OPERATION.flush) this.#sync(op);
+    } else if (phase === PHASE.punching || phase === PHASE.zeroing) this.#sync(op);
     else this.#done(op, 0);
   }
 
@@ -160,7 +199,6 @@ export class FileBackend implements Backend {
 
   #failed(op: number, errno: number, transfers: boolean) {
     const operations = this.#operations, phase = operations.scratch[op];
-    const code = operations.code[op];
     if (errno === EINTR || errno === EAGAIN) {
       if (phase === PHASE.writingZeros) this.#writeZeros(op);
       else if (phase === PHASE.syncing) this.#sync(op);
@@ -168,20 +206,30 @@ export class FileBackend implements Backend {
       else this.#start(op);
       return;
     }
-    const zeroing = code === OPERATION.trim || code === OPERATION.writeZeroes;
-    if (zeroing && phase === PHASE.first && (errno === EOPNOTSUPP || errno === EINVAL)) {
-      const keep = ((operations.flags[op] as number) & OPERATION_FLAG.noHole) !== 0 &&
-        code === OPERATION.writeZeroes;
-      if (keep) this.#canZero = false;
-      else this.#canPunch = false;
-      return this.#writeZeros(op);
+    if (phase === PHASE.punching || phase === PHASE.zeroing) {
+      // Refused for this range only: the next one may do.
+      if (errno === EINVAL) return this.#writeZeros(op);
+      if (errno === EOPNOTSUPP) {
+        if (phase === PHASE.punching) this.#canPunch = false;
+        else this.#canZero = false;
+        return this.#zero(op);
+      }
     }
     this.#done(op, errno);
   }
 
   #done(op: number, errno: number) {
     this.#inFlight--;
+    const unaligned = this.#unaligned;
+    if (unaligned === undefined) return this.#operations.complete(op, errno);
+    if (unaligned.runs(op)) unaligned.stepDone(op, errno);
+    else this.#finish(op, errno);
+  }
+
+  /** What waits for an unaligned operation, or is one, goes on. */
+  #finish(op: number, errno: number) {
     this.#operations.complete(op, errno);
+    this.#unaligned?.resume();
   }
 
   async dataExtents(from: number, length: number): Promise<readonly Extent[]> {
@@ -197,18 +245,25 @@ export class FileBackend implements Backend {
     return extents;
   }
 
-  allocatedBytes(): number {
+  allocatedBytes(): number | undefined {
     return allocatedBytes(this.#fd);
   }
 
   async grow(sizeBytes: number): Promise<void> {
     if (sizeBytes <= this.#sizeBytes) return;
-    truncateFile(this.#fd, sizeBytes);
-    const result = await this.#reactor.fsync(this.#fd);
+    this.#sizeBytes = await this.lengthen(this.#fd, sizeBytes);
+  }
+
+  /** Sees to it that the descriptor leads to so many bytes, durably. @returns how many there are then. */
+  protected async lengthen(fd: number, sizeBytes: number): Promise<number> {
+    const block = this.#unaligned?.alignment.offsetBytes ?? 1;
+    const length = Math.ceil(sizeBytes / block) * block;
+    truncateFile(fd, length);
+    const result = await this.#reactor.fsync(fd);
     if (result < 0) {
       throw new PsmaError("io/grow", `Cannot grow ${this.description}: ${errnoText(result)}`);
     }
-    this.#sizeBytes = sizeBytes;
+    return length;
   }
 
   setLossPolicy(_policy: LossPolicy): void {}
@@ -219,9 +274,40 @@ export class FileBackend implements Backend {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    while (this.#inFlight > 0) await this.#reactor.sleep(1);
+    while (this.#inFlight + (this.#unaligned?.waiting ?? 0) > 0) await this.#reactor.sleep(1);
     this.#reactor.ring.unregister(this.#kind);
     closeFile(this.#fd);
+  }
+}
+
+function openExisting({ path, direct = false }: FileBackendOptions): OpenedFile {
+  const description = `file ${path}`;
+  const fd = direct ? openDirect(path) : openFile(path);
+  const sizeBytes = fileSize(fd);
+  if (!direct) return { fd, sizeBytes, description, alignment: undefined };
+  const alignment = directAlignment(fd) ?? PAGE_ALIGNED;
+  if (sizeBytes % alignment.offsetBytes !== 0) {
+    closeFile(fd);
+    throw new PsmaError(
+      "state/direct",
+      `Cannot use ${path} without the page cache: its ${sizeBytes} bytes are no multiple of ` +
+        `${alignment.offsetBytes}`,
+      { hint: "Lengthen the file to a multiple, or leave out `direct`." },
+    );
+  }
+  return { fd, sizeBytes, description, alignment };
+}
+
+function openDirect(path: string): number {
+  try {
+    return openFile(path, { direct: true });
+  } catch (error) {
+    if (toPsmaError(error).code !== `sys/errno-${EINVAL}`) throw error;
+    throw new PsmaError(
+      "state/direct",
+      `Cannot use ${path} without the page cache: its file system does not support it`,
+      { hint: "Leave out `direct`, or move the file.", cause: error },
+    );
   }
 }
 

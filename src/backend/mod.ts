@@ -1,6 +1,13 @@
 /** Where a volume's bytes live: one interface, one table of operations. */
 export * from "./backend.ts";
+export * from "./batch_clock.ts";
+export * from "./device.ts";
 export * from "./file.ts";
+export * from "./meter.ts";
 export * from "./nbd.ts";
 export * from "./nbd_uri.ts";
 export * from "./operations.ts";
+export * from "./wrappers/delay.ts";
+export * from "./wrappers/error.ts";
+export * from "./wrappers/limit.ts";
+export * from "./wrappers/torn.ts";

@@ -17,6 +17,7 @@ import { PsmaError, toPsmaError } from "../core/mod.ts";
 import { NBD_ERROR, NBD_FLAG, nbdErrorOf } from "../codec/mod.ts";
 import { closeFile, type Reactor } from "../sys/mod.ts";
 import type { Backend, Extent, LossPolicy } from "./backend.ts";
+import { BackendMeter } from "./meter.ts";
 import { NbdConnection, type NbdConnectionEvents } from "./nbd_connection.ts";
 import { type NbdConnected, NbdDialler, type NbdOffer, NO_OFFER } from "./nbd_handshake.ts";
 import type { NbdBackendEvent, NbdBackendOptions } from "./nbd_options.ts";
@@ -52,6 +53,7 @@ export async function openNbdBackend(options: NbdBackendOptions): Promise<NbdBac
 
 export class NbdBackend implements Backend, NbdConnectionEvents {
   readonly description: string;
+  readonly meter: BackendMeter = new BackendMeter();
   onLost: (() => void) | undefined = undefined;
   readonly #reactor: Reactor;
   readonly #operations: Operations;
@@ -124,6 +126,7 @@ export class NbdBackend implements Backend, NbdConnectionEvents {
   }
 
   submit(op: number): void {
+    this.#operations.begin(op, this.meter);
     this.#operations.scratch[op] = STEP.itself;
     this.#sent[op] = 0;
     this.#waiting.append(op);

@@ -1,4 +1,4 @@
-/** Orders of operations for the NBD client, over fixed memory: nothing here allocates after set-up. */
+/** Orders of operations over fixed memory: nothing here allocates after set-up. */
 import { assert } from "../core/mod.ts";
 
 const NONE = -1;
@@ -61,6 +61,12 @@ export class OpQueue {
 
   get length(): number {
     return this.#length;
+  }
+
+  /** The one that `shift` would take. */
+  get first(): number {
+    assert(this.#length > 0, "queue is empty");
+    return this.#items[this.#head] as number;
   }
 
   push(op: number): void {

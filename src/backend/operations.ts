@@ -4,9 +4,10 @@
  *
  * Life of one: `take` → fill in `code at length address flags` and the owner → `Backend.submit(op)` →
  * the backend calls `complete(op, errno)`, which frees the record and tells the owner's handler.
+ * A backend that counts what it does names its meter in `begin`, first thing in `submit`.
  * Between submit and complete the memory at `address` belongs to the backend.
  */
-import { assert, BrokenInvariant } from "../core/mod.ts";
+import { assert, BrokenInvariant, type Clock, systemClock } from "../core/mod.ts";
 
 /** What an operation does. Trim and write-zeroes both read as zeros afterwards. */
 export const OPERATION = { read: 0, write: 1, flush: 2, trim: 3, writeZeroes: 4 } as const;
@@ -16,6 +17,12 @@ export const OPERATION_FLAG = { fua: 1, noHole: 2 } as const;
 
 /** @param owner the owner's own index. @param errno 0, or a positive errno. */
 export type OperationHandler = (owner: number, errno: number) => void;
+
+/** Counts what a backend does. Hot path. */
+export interface OperationMeter {
+  /** @param micros from `begin` to `complete`. */
+  record(code: number, length: number, micros: number, errno: number): void;
+}
 
 const OWNERS_MAX = 65_536;
 
@@ -43,8 +50,15 @@ export class Operations {
   #leaving: number[] = [];
   readonly #free: Int32Array;
   #freeCount: number;
+  /** Per operation: the meter that counts it and when it began, in milliseconds. */
+  readonly #meter: (OperationMeter | undefined)[];
+  readonly #begunMs: Float64Array;
 
-  constructor(readonly capacity: number) {
+  /** @param clock for latencies: read when an operation begins and when it completes. */
+  constructor(
+    readonly capacity: number,
+    readonly clock: Pick<Clock, "monotonicMs"> = systemClock,
+  ) {
     this.code = new Uint8Array(capacity);
     this.flags = new Uint8Array(capacity);
     this.at = new Float64Array(capacity);
@@ -57,6 +71,8 @@ export class Operations {
     this.#free = new Int32Array(capacity);
     for (let i = 0; i < capacity; i++) this.#free[i] = capacity - 1 - i;
     this.#freeCount = capacity;
+    this.#meter = new Array<OperationMeter | undefined>(capacity).fill(undefined);
+    this.#begunMs = new Float64Array(capacity);
   }
 
   get inUse(): number {
@@ -120,8 +136,20 @@ export class Operations {
     return op;
   }
 
+  /** A backend starts to work on an operation, and wants it counted. */
+  begin(op: number, meter: OperationMeter): void {
+    this.#meter[op] = meter;
+    this.#begunMs[op] = this.clock.monotonicMs();
+  }
+
   /** The backend is done: frees the record, then tells the owner. */
   complete(op: number, errno: number): void {
+    const meter = this.#meter[op];
+    if (meter !== undefined) {
+      this.#meter[op] = undefined;
+      const micros = (this.clock.monotonicMs() - (this.#begunMs[op] as number)) * 1000;
+      meter.record(this.code[op] as number, this.length[op] as number, micros, errno);
+    }
     const handler = this.#handler[op] as number, owner = this.#owner[op] as number;
     this.#free[this.#freeCount++] = op;
     (this.#handlers[handler] as OperationHandler)(owner, errno);

@@ -33,6 +33,7 @@ export type CounterName = keyof typeof COUNTER;
 /** Latency histogram: 8 buckets per octave of microseconds from 1 µs, after the counters. */
 export const LATENCY_FIRST = 32;
 export const LATENCY_BUCKETS = 8 * 27;
+const LATENCY_MICROS_MAX = 2 ** 27;
 /** Request-size histogram: bucket i counts sizes in [512 << i, 512 << (i + 1)), the last one open. */
 export const SIZE_FIRST = LATENCY_FIRST + LATENCY_BUCKETS;
 export const SIZE_BUCKETS = 16;
@@ -41,9 +42,10 @@ export const COUNTER_PAGE_BYTES = (SIZE_FIRST + SIZE_BUCKETS) * 8;
 /** Bucket of a latency in microseconds. */
 export function latencyBucket(micros: number): number {
   if (micros < 1) return 0;
+  if (micros >= LATENCY_MICROS_MAX) return LATENCY_BUCKETS - 1;
   const octave = 31 - Math.clz32(micros);
   const bucket = octave * 8 + Math.floor((micros / (1 << octave) - 1) * 8);
-  return bucket < LATENCY_BUCKETS ? bucket : LATENCY_BUCKETS - 1;
+  return bucket;
 }
 
 /** Upper bound, in microseconds, of a latency bucket. */

@@ -10,6 +10,7 @@ const MAGIC = "PSMA-MANIFEST 1";
 /** Where bytes live. `uri` is `nbd://host:port/name` or `nbd+unix:///name?socket=/path`. */
 export type BackendSpec =
   | { readonly type: "file"; readonly path: string; readonly direct?: boolean }
+  | { readonly type: "device"; readonly path: string }
   | { readonly type: "nbd"; readonly uri: string };
 
 /** A place for a volume's bytes, with the name of the data store that it belongs to. */

@@ -15,6 +15,8 @@ export interface DataPlaneContext {
   readonly requests: Requests;
   readonly calls: BackendCalls;
   readonly clock: Clock;
+  /** For what is timed per request. */
+  readonly batchClock: Clock;
   readonly memory: MemorySource;
   readonly files: DiskFiles;
   readonly digest: Digest;

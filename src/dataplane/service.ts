@@ -1,6 +1,6 @@
 /** The data plane's commands: finds the volume, does the work, answers or refuses. Runs on its own thread. */
 import { type Clock, type MemorySource, PsmaError, systemClock, toPsmaError } from "../core/mod.ts";
-import { BackendCalls, Operations } from "../backend/mod.ts";
+import { BackendCalls, BatchClock, Operations } from "../backend/mod.ts";
 import { NbdServer } from "../frontend/mod.ts";
 import type { Digest } from "../mirror/mod.ts";
 import { mappedMemory, type Reactor } from "../sys/mod.ts";
@@ -48,6 +48,7 @@ export class Service implements DataPlaneContext {
   readonly requests: Requests;
   readonly calls: BackendCalls;
   readonly clock: Clock = systemClock;
+  readonly batchClock: BatchClock;
   readonly memory: MemorySource = mappedMemory;
   readonly files: DiskFiles;
   readonly digest: Digest;
@@ -66,7 +67,8 @@ export class Service implements DataPlaneContext {
     this.ask = options.ask;
     this.repeats = new Repeats(this.clock, (event) => this.emit(event));
     const { slots, maxIo } = options;
-    this.operations = new Operations(2 * slots + COPIER_OPERATIONS);
+    this.batchClock = new BatchClock(this.clock, options.reactor);
+    this.operations = new Operations(2 * slots + COPIER_OPERATIONS, this.batchClock);
     this.requests = new Requests(this.memory.allocate(slots * slotBytes(maxIo)), slots, maxIo);
     this.calls = new BackendCalls(this.operations, this.reactor);
     this.#devices = new Devices(this.reactor, this.operations, this.calls);

@@ -4,13 +4,13 @@ import type { Placement } from "../volume/mod.ts";
 import { digestExtents } from "./digests.ts";
 import type { VolumeParts } from "./volume_opening.ts";
 
-/** A file target lives in this very process, so it is read back here; others are asked. */
+/** A file or device that is the target is open in this very process and read back here; others are asked. */
 export function targetControl({ context, volume }: VolumeParts, target: Placement): TargetControl {
   const { ask, calls, digest } = context;
   return {
     digests: async (extents) => {
       const backend = volume.link?.target;
-      if (target.backend.type === "file" && backend) {
+      if (target.backend.type !== "nbd" && backend) {
         return (await digestExtents(backend, extents, calls, digest)).digests;
       }
       return await ask("digests", { target, extents: [...extents] });

@@ -3,7 +3,7 @@
  * enough. A volume without a manifest begins where its first placement says.
  */
 import { PsmaError } from "../core/mod.ts";
-import { type Backend, FileBackend, openNbdBackend } from "../backend/mod.ts";
+import { type Backend, DeviceBackend, FileBackend, openNbdBackend } from "../backend/mod.ts";
 import type { MirrorEventSink } from "../mirror/mod.ts";
 import { type BackendSpec, type ManifestFile, Volume } from "../volume/mod.ts";
 import type { DataPlaneContext } from "./context.ts";
@@ -26,7 +26,7 @@ export async function openParts(open: OpenVolume, context: DataPlaneContext): Pr
   const manifest = directory.loadManifest() ?? await firstManifest(open, directory);
   const { name, size_bytes, active } = manifest.current;
   const backend = await openActive(name, active.backend, size_bytes, context);
-  const { operations, requests, reactor, clock } = context;
+  const { operations, requests, reactor, batchClock } = context;
   const volume = new Volume({
     name,
     sizeBytes: size_bytes,
@@ -34,7 +34,7 @@ export async function openParts(open: OpenVolume, context: DataPlaneContext): Pr
     operations,
     requests,
     turns: reactor,
-    clock,
+    clock: batchClock,
   });
   const emit: MirrorEventSink = (type, severity, message, data = {}) =>
     context.emit({ type, severity, volume: name, message, data });
@@ -95,6 +95,7 @@ export async function openBackend(
   if (spec.type === "file") {
     return new FileBackend({ path: spec.path, reactor, operations, direct: spec.direct ?? false });
   }
+  if (spec.type === "device") return new DeviceBackend({ path: spec.path, reactor, operations });
   return await openNbdBackend({
     uri: spec.uri,
     reactor,

@@ -7,6 +7,7 @@
  */
 import { PsmaError, systemClock } from "../core/mod.ts";
 import { attempt, mustSucceed } from "./attempt.ts";
+import { blockDeviceShape } from "./block_device.ts";
 import { openDescriptor } from "./descriptor.ts";
 import { sectorBytesOf } from "./detect.ts";
 import { libc, slowLibc, sysError } from "./libc.ts";
@@ -15,14 +16,13 @@ import { realMountPoint } from "./mountinfo.ts";
 
 const LOOP_CLR_FD = 0x4C01n, LOOP_SET_CAPACITY = 0x4C07n;
 const LOOP_CONFIGURE = 0x4C0An, LOOP_CTL_GET_FREE = 0x4C82n;
-const BLKGETSIZE64 = 0x80081272n;
 const LOOP_CONFIG_BYTES = 304;
 /** Within `struct loop_config`. */
 const CONFIG_FLAGS_AT = 60, CONFIG_NAME_AT = 64, NAME_BYTES = 64;
 const LO_FLAGS_READ_ONLY = 1, LO_FLAGS_DIRECT_IO = 16;
 const O_RDONLY = 0, O_RDWR = 2;
 const O_DIRECT = Deno.build.arch === "aarch64" ? 0o200000 : 0o40000;
-const EBUSY = 16, ENXIO = 6;
+const EBUSY = 16, ENXIO = 6, ENOTTY = 25;
 const CONFIGURE_TRIES = 32;
 const READABLE_WITHIN_MS = 2000;
 const CAPACITY_WITHIN_MS = 10_000, CAPACITY_EVERY_MS = 1;
@@ -134,9 +134,9 @@ export async function growLoop(device: string, path: string): Promise<number> {
 /** Bytes of a block device. @throws {PsmaError} sys/errno-N. */
 export function deviceBytes(device: string): number {
   using opened = openDescriptor(device, O_RDONLY);
-  const size = new Uint8Array(8);
-  mustSucceed(`measure ${device}`, () => libc().ioctl(opened.fd, BLKGETSIZE64, size));
-  return Number(new DataView(size.buffer).getBigUint64(0, true));
+  const shape = blockDeviceShape(opened.fd);
+  if (!shape) throw sysError(`measure ${device}`, ENOTTY);
+  return shape.sizeBytes;
 }
 
 /** Loop devices on a file, also when the file was deleted since. */

@@ -1,4 +1,5 @@
 /** The only room that calls the kernel: io_uring, memory, files, mounts, loop devices. */
+export * from "./block_device.ts";
 export * from "./descriptor.ts";
 export * from "./files.ts";
 export * from "./gather.ts";

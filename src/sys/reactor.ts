@@ -44,6 +44,8 @@ export class Reactor implements Turns {
   readonly afterBatch: (() => void)[] = [];
   /** Set by who has work for a hook: hooks then run (again) before the thread sleeps. Hot path. */
   hooksWanted = false;
+  /** Waits for the kernel so far: time need not be read twice between two of them. */
+  batches = 0;
   readonly #waiters: Waiter[] = [];
   readonly #freeWaiters: number[] = [];
   readonly #kind: number;
@@ -74,6 +76,7 @@ export class Reactor implements Turns {
         this.#runHooks();
       }
       this.ring.submit(this.#settled ? 0 : 1, this.#grace > 0 ? GRACE_MS : 0);
+      this.batches++;
       this.ring.reap();
       this.#runHooks();
     }

@@ -1,6 +1,6 @@
 /** A volume with a mirror whose source and target can be held back, and single blocks of I/O on it. */
 import assert from "node:assert/strict";
-import { FileBackend, OPERATION } from "../../src/backend/mod.ts";
+import { DelayBackend, FileBackend, OPERATION } from "../../src/backend/mod.ts";
 import { digestExtents } from "../../src/dataplane/digests.ts";
 import { cutOver, CutoverWindow, loadDigest, Mirror } from "../../src/mirror/mod.ts";
 import {
@@ -10,7 +10,6 @@ import {
   type Placement,
   Volume,
 } from "../../src/volume/mod.ts";
-import { GatedBackend } from "./gated_backend.ts";
 import type { InThread } from "./in_thread.ts";
 import type { TempDir } from "./temp.ts";
 
@@ -25,7 +24,7 @@ export class MirrorRig {
   private constructor(
     readonly thread: InThread,
     readonly volume: Volume,
-    readonly target: GatedBackend,
+    readonly target: DelayBackend,
     readonly mirror: Mirror,
     readonly manifest: ManifestFile,
   ) {
@@ -47,7 +46,7 @@ export class MirrorRig {
     const active = place("source", 4 * MIB), record_target = place("target", 5 * MIB);
     const backend = (name: string) =>
       new FileBackend({ path: temp.file(name), reactor, operations });
-    const target = new GatedBackend(backend("target"));
+    const target = new DelayBackend(backend("target"), thread);
     const volume = new Volume({
       name: "data",
       sizeBytes: 4 * MIB,

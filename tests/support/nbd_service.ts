@@ -8,6 +8,7 @@ import { allocateMemory, Reactor, UringRing } from "../../src/sys/mod.ts";
 import {
   type Backend,
   BackendCalls,
+  DelayBackend,
   FileBackend,
   type NbdBackend,
   openNbdBackend,
@@ -17,7 +18,6 @@ import {
 } from "../../src/backend/mod.ts";
 import { Requests, slotBytes, Volume } from "../../src/volume/mod.ts";
 import { NbdServer } from "../../src/frontend/mod.ts";
-import { GatedBackend } from "./gated_backend.ts";
 import type { ClientOperation, NbdCommands } from "./nbd_process.ts";
 
 const { slots, maxIo } = JSON.parse(Deno.args[0] ?? "{}") as { slots: number; maxIo: number };
@@ -27,7 +27,7 @@ const operations = new Operations(4 * slots + 256);
 const requests = new Requests(allocateMemory(slots * slotBytes(maxIo)), slots, maxIo);
 const calls = new BackendCalls(operations, reactor);
 const servers = new Map<string, NbdServer>();
-const gates = new Map<string, GatedBackend>();
+const gates = new Map<string, DelayBackend>();
 const backends = new Map<string, Backend>();
 const clients: NbdBackend[] = [];
 const lost: number[] = [];
@@ -57,7 +57,11 @@ const handlers: Handlers = {
     return { address: made.listen(listen) };
   },
   exportFile({ server: name, path, ...rest }) {
-    const gate = new GatedBackend(new FileBackend({ path, reactor, operations }));
+    const gate = new DelayBackend(new FileBackend({ path, reactor, operations }), {
+      operations,
+      turns: reactor,
+      clock: systemClock,
+    });
     gates.set(rest.name, gate);
     backends.set(rest.name, gate);
     const volume = new Volume({

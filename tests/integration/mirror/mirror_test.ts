@@ -1,6 +1,6 @@
 /** The mirror engine on real files and a real ring, under a writer that knows every acknowledged write. */
 import assert from "node:assert/strict";
-import { FileBackend } from "../../../src/backend/mod.ts";
+import { DelayBackend, FileBackend } from "../../../src/backend/mod.ts";
 import { seededRng } from "../../../src/core/mod.ts";
 import { digestExtents } from "../../../src/dataplane/digests.ts";
 import { cutOver, CutoverWindow, loadDigest, Mirror } from "../../../src/mirror/mod.ts";
@@ -12,7 +12,6 @@ import {
   type Placement,
   Volume,
 } from "../../../src/volume/mod.ts";
-import { GatedBackend } from "../../support/gated_backend.ts";
 import { type InThread, inThread, until } from "../../support/in_thread.ts";
 import { requires } from "../../support/requires.ts";
 import { type TempDir, tempDir } from "../../support/temp.ts";
@@ -253,7 +252,7 @@ Deno.test({
         thinFile(temp.file(name), 2 * MIB);
         return new FileBackend({ path: temp.file(name), reactor, operations });
       };
-      const source = new GatedBackend(open("source"));
+      const source = new DelayBackend(open("source"), thread);
       const volume = new Volume({ name: "data", sizeBytes: 2 * MIB, active: source, ...thread });
       const writer = new VerifyingWriter(thread, volume, seededRng(5));
       source.hold();

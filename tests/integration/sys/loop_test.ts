@@ -1,10 +1,10 @@
 /** Loop devices on ordinary files: no data plane is needed to see what the kernel makes of them. */
 import { deepStrictEqual, equal, ok, rejects } from "node:assert/strict";
+import { attachedLoop, sparseFile } from "../../support/attached_loop.ts";
 import { run } from "../../support/process.ts";
 import { requires } from "../../support/requires.ts";
 import { tempDir } from "../../support/temp.ts";
 import {
-  type AttachLoop,
   attachLoop,
   detachLoop,
   deviceBytes,
@@ -24,7 +24,7 @@ Deno.test({
     const path = sparseFile(temp.file("image"), 8 * MIB);
     let device: string;
     {
-      await using loop = await attached({ path });
+      await using loop = await attachedLoop({ path });
       device = loop.device;
       equal(deviceBytes(device), 8 * MIB);
       deepStrictEqual(await findLoops(path), [device]);
@@ -44,7 +44,7 @@ Deno.test({
     Deno.mkdirSync(folder);
     Deno.symlinkSync(folder, temp.file("link"));
     const path = sparseFile(`${folder}/image`, MIB);
-    await using loop = await attached({ path: `${temp.file("link")}/image` });
+    await using loop = await attachedLoop({ path: `${temp.file("link")}/image` });
     deepStrictEqual(await findLoops(path), [loop.device]);
     deepStrictEqual(await findLoops(`${temp.file("link")}/image`), [loop.device]);
     Deno.removeSync(path);
@@ -58,7 +58,7 @@ Deno.test({
   async fn() {
     using temp = tempDir();
     const path = sparseFile(temp.file("image"), 8 * MIB);
-    await using loop = await attached({ path });
+    await using loop = await attachedLoop({ path });
     for (const size of [16 * MIB, 16 * MIB, 24 * MIB + 512, 8 * MIB]) {
       Deno.truncateSync(path, size);
       equal(await growLoop(loop.device, path), size);
@@ -74,7 +74,10 @@ Deno.test({
     using temp = tempDir();
     await using undo = new AsyncDisposableStack();
     const loops = await Promise.all(
-      Array.from({ length: 12 }, (_, i) => attached({ path: sparseFile(temp.file(`${i}`), MIB) })),
+      Array.from(
+        { length: 12 },
+        (_, i) => attachedLoop({ path: sparseFile(temp.file(`${i}`), MIB) }),
+      ),
     );
     for (const loop of loops) undo.use(loop);
     equal(new Set(loops.map(({ device }) => device)).size, 12);
@@ -87,7 +90,7 @@ Deno.test({
   async fn() {
     using temp = tempDir();
     const path = sparseFile(temp.file("image"), MIB);
-    await using loop = await attached({ path });
+    await using loop = await attachedLoop({ path });
     const user = await Deno.open(loop.device);
     equal(await detachLoop(loop.device), false);
     deepStrictEqual(await findLoops(path), [loop.device]);
@@ -102,7 +105,7 @@ Deno.test({
   async fn() {
     using temp = tempDir();
     const path = sparseFile(temp.file("image"), MIB);
-    await using loop = await attached({ path, readOnly: true, directIo: false });
+    await using loop = await attachedLoop({ path, readOnly: true, directIo: false });
     equal(loop.directIo, false);
     await rejects(
       Deno.writeFile(loop.device, new Uint8Array(512), { create: false }),
@@ -132,7 +135,7 @@ Deno.test({
     using file = Deno.openSync(table, { write: true });
     file.seekSync(510, Deno.SeekMode.Start);
     file.writeSync(new Uint8Array([0x55, 0xaa]));
-    await using loop = await attached({ path: table });
+    await using loop = await attachedLoop({ path: table });
     equal(loop.blockBytes, 512);
     const { stdout } = await run("cat", [
       `/sys/block/${loop.device.slice(5)}/queue/logical_block_size`,
@@ -154,16 +157,3 @@ Deno.test({
     await rejects(detachLoop("/dev/loop-nothing"), { code: "sys/errno-2" });
   },
 });
-
-async function attached(
-  options: AttachLoop,
-): Promise<Awaited<ReturnType<typeof attachLoop>> & AsyncDisposable> {
-  const loop = await attachLoop(options);
-  return { ...loop, [Symbol.asyncDispose]: async () => void await detachLoop(loop.device) };
-}
-
-function sparseFile(path: string, size: number): string {
-  Deno.writeFileSync(path, new Uint8Array());
-  Deno.truncateSync(path, size);
-  return path;
-}
