@@ -86,7 +86,7 @@ Deno.test("no test is narrowed, switched off by hand or timed by sleeping", () =
 Deno.test("unit tests mirror src/", () => {
   const orphans = files.filter((path) => path.startsWith("tests/unit/") && path.endsWith(".ts"))
     .filter((path) => {
-      const subject = path.slice("tests/unit/".length).replace(/_test\.ts$/, "");
+      const subject = path.slice("tests/unit/".length).replace(/(_fuzz)?_test\.ts$/, "");
       const model = `models/${subject.split("/").at(-1)}.sql`;
       const mirrored = [`src/${subject}.ts`, `${subject}.ts`, model];
       return !mirrored.some((one) => files.includes(one));
