@@ -160,7 +160,11 @@ export class FileBackend implements Backend {
   }
 
   #writeZeros(op: number) {
-    const operations = this.#operations, done = operations.progress[op] as number;
+    const operations = this.#operations;
+    if (((operations.flags[op] as number) & OPERATION_FLAG.fastZero) !== 0) {
+      return this.#done(op, EOPNOTSUPP);
+    }
+    const done = operations.progress[op] as number;
     operations.scratch[op] = PHASE.writingZeros;
     const length = Math.min((operations.length[op] as number) - done, ZERO_BYTES);
     const at = (operations.at[op] as number) + done;
@@ -235,12 +239,18 @@ export class FileBackend implements Backend {
   async dataExtents(from: number, length: number): Promise<readonly Extent[]> {
     const extents: Extent[] = [];
     const end = from + length;
-    for (let at = from, runs = 0; at < end; runs++) {
-      const run = nextDataRun(this.#fd, at);
-      if (!run || run.at >= end) break;
-      extents.push({ at: run.at, length: Math.min(run.end, end) - run.at });
-      at = run.end;
-      if (runs % RUNS_PER_TURN === RUNS_PER_TURN - 1) await this.#reactor.sleep(0);
+    // Counted as in flight, so that the descriptor stays open meanwhile.
+    this.#inFlight++;
+    try {
+      for (let at = from, runs = 0; at < end; runs++) {
+        const run = nextDataRun(this.#fd, at);
+        if (!run || run.at >= end) break;
+        extents.push({ at: run.at, length: Math.min(run.end, end) - run.at });
+        at = run.end;
+        if (runs % RUNS_PER_TURN === RUNS_PER_TURN - 1) await this.#reactor.sleep(0);
+      }
+    } finally {
+      this.#inFlight--;
     }
     return extents;
   }

@@ -12,8 +12,11 @@ import { assert, BrokenInvariant, type Clock, systemClock } from "../core/mod.ts
 /** What an operation does. Trim and write-zeroes both read as zeros afterwards. */
 export const OPERATION = { read: 0, write: 1, flush: 2, trim: 3, writeZeroes: 4 } as const;
 
-/** Flags: `fua` durable before completion; `noHole` write-zeroes must keep the blocks allocated. */
-export const OPERATION_FLAG = { fua: 1, noHole: 2 } as const;
+/**
+ * Flags: `fua` durable before completion; `noHole` write-zeroes must keep the blocks allocated; `fastZero`
+ * write-zeroes must fail with EOPNOTSUPP, having changed nothing, where it would have to write the zeros.
+ */
+export const OPERATION_FLAG = { fua: 1, noHole: 2, fastZero: 4 } as const;
 
 /** @param owner the owner's own index. @param errno 0, or a positive errno. */
 export type OperationHandler = (owner: number, errno: number) => void;

@@ -7,6 +7,8 @@
  * can land after a new one.
  */
 import { NBD_FLAG, NBD_REP } from "../codec/mod.ts";
+import type { Range } from "../volume/mod.ts";
+import { REPLY_STYLE } from "./nbd_reply.ts";
 
 /** What a volume is to a frontend. Completion comes through the requests' owner. */
 export interface ServedVolume {
@@ -14,6 +16,11 @@ export interface ServedVolume {
   readonly sizeBytes: number;
   readonly readOnly: boolean;
   submit(slot: number): void;
+  /**
+   * Runs of bytes in [from, from + length) that may read as something else than zeros, ascending, not
+   * overlapping: as the side knows them that reads come from.
+   */
+  dataExtents(from: number, length: number): Promise<readonly Range[]>;
 }
 
 /** A session as its export sees it. */
@@ -133,11 +140,16 @@ export class NbdExports {
   }
 }
 
-/** The transmission flags of a grant, honestly: a fenced writer is alone, so it has one connection. */
-export function transmissionFlags(grant: Grant): number {
-  const base = NBD_FLAG.hasFlags | NBD_FLAG.sendFlush | NBD_FLAG.sendFua;
+/**
+ * The transmission flags of a grant, honestly: a fenced writer is alone, so it has one connection.
+ * @param style REPLY_STYLE that was negotiated. @param hasContext BLOCK_STATUS may be asked.
+ */
+export function transmissionFlags(grant: Grant, style: number, hasContext: boolean): number {
+  const base = NBD_FLAG.hasFlags | NBD_FLAG.sendFlush | NBD_FLAG.sendFua | NBD_FLAG.sendCache |
+    (style === REPLY_STYLE.simple ? 0 : NBD_FLAG.sendDf) |
+    (style === REPLY_STYLE.extended && hasContext ? NBD_FLAG.blockStatusPayload : 0);
   if (grant.readOnly) return base | NBD_FLAG.readOnly | NBD_FLAG.canMultiConn;
-  return base | NBD_FLAG.sendTrim | NBD_FLAG.sendWriteZeroes |
+  return base | NBD_FLAG.sendTrim | NBD_FLAG.sendWriteZeroes | NBD_FLAG.sendFastZero |
     (grant.epoch === undefined ? NBD_FLAG.canMultiConn : 0);
 }
 

@@ -3,12 +3,14 @@
  * An option is read when the answer to the one before has left, so that a client can not make us keep
  * more than one answer. The server's tick ends negotiations that take too long.
  *
- * Refused, so that clients go on without: STARTTLS, STRUCTURED_REPLY and the meta contexts.
+ * Refused, so that clients go on without: STARTTLS, which a relay in front of the server speaks.
  */
 import {
   decodeClientFlags,
+  decodeContextQuery,
   decodeExportQuery,
   decodeOptionHeader,
+  encodeContext,
   encodeExportNameAnswer,
   encodeGreeting,
   encodeInfo,
@@ -23,14 +25,18 @@ import {
   NBD_STRING_BYTES_MAX,
 } from "../codec/mod.ts";
 import { allocateMemory, type Memory } from "../sys/mod.ts";
+import { chosenContexts, listedContexts, queriesFit } from "./nbd_contexts.ts";
 import {
   type Grant,
   isRefusal,
+  type NbdExport,
   type NbdExports,
   type Refusal,
   transmissionFlags,
 } from "./nbd_exports.ts";
-import { type NbdSession, PHASE } from "./nbd_session.ts";
+import { REPLY_STYLE } from "./nbd_reply.ts";
+import type { NbdSession } from "./nbd_session.ts";
+import { PHASE } from "./nbd_session_host.ts";
 
 const OUT_BYTES = 16 * 1024;
 /** A name, its length, and more information requests than there are. */
@@ -49,6 +55,10 @@ interface Conversation {
   sending: boolean;
   then: Then;
   noZeroes: boolean;
+  /** REPLY_STYLE, as far as negotiated. */
+  style: number;
+  /** The export that a context was chosen for last, and the context's id. */
+  chosen: { readonly entry: NbdExport; readonly id: number } | undefined;
 }
 
 export interface NegotiationEvents {
@@ -75,9 +85,13 @@ export class NbdNegotiation {
       sending: false,
       then: "options",
       noZeroes: false,
+      style: REPLY_STYLE.simple,
+      chosen: undefined,
     };
     conversation.sending = false;
     conversation.noZeroes = false;
+    conversation.style = REPLY_STYLE.simple;
+    conversation.chosen = undefined;
     const flags = NBD_HANDSHAKE.fixedNewstyle | NBD_HANDSHAKE.noZeroes;
     this.#answer(session, [encodeGreeting(flags)], "options");
   }
@@ -134,11 +148,64 @@ export class NbdNegotiation {
         return this.#infoOrGo(session, option, data);
       case NBD_OPTION.list:
         return this.#list(session, data);
+      case NBD_OPTION.structuredReply:
+      case NBD_OPTION.extendedHeaders:
+        return this.#setStyle(session, option, data);
+      case NBD_OPTION.listMetaContext:
+      case NBD_OPTION.setMetaContext:
+        return this.#contexts(session, option, data);
       case NBD_OPTION.abort:
         return this.#answer(session, [encodeOptionReply(option, NBD_REP.ack, NOTHING)], "end");
       default:
         return this.#answerError(session, option, NBD_REP.errUnsupported, "not supported");
     }
+  }
+
+  #setStyle(session: NbdSession, option: number, data: Uint8Array) {
+    const conversation = this.#of(session);
+    const style = option === NBD_OPTION.extendedHeaders
+      ? REPLY_STYLE.extended
+      : REPLY_STYLE.structured;
+    if (data.length > 0) {
+      return this.#answerError(session, option, NBD_REP.errInvalid, "the option takes no data");
+    }
+    if (conversation.style === style) {
+      return this.#answerError(session, option, NBD_REP.errInvalid, "it is so already");
+    }
+    if (conversation.style > style) {
+      const message = "extended headers are in use already";
+      return this.#answerError(session, option, NBD_REP.errExtendedHeaderRequired, message);
+    }
+    conversation.style = style;
+    this.#answer(session, [encodeOptionReply(option, NBD_REP.ack, NOTHING)], "options");
+  }
+
+  #contexts(session: NbdSession, option: number, data: Uint8Array) {
+    const conversation = this.#of(session), sets = option === NBD_OPTION.setMetaContext;
+    // Also where it fails, a request to choose ends the choice before it.
+    if (sets) conversation.chosen = undefined;
+    const query = decodeContextQuery(data);
+    if (conversation.style === REPLY_STYLE.simple || !query || !queriesFit(query.queries)) {
+      const message = query
+        ? "contexts need structured replies, and a namespace each"
+        : "the option is malformed";
+      return this.#answerError(session, option, NBD_REP.errInvalid, message);
+    }
+    const grant = this.exports.decide(query.name);
+    if (isRefusal(grant)) {
+      return this.#refuse(
+        session,
+        grant,
+        () => this.#answerError(session, option, grant.type, grant.message),
+      );
+    }
+    const contexts = sets ? chosenContexts(query.queries) : listedContexts(query.queries);
+    const first = contexts[0];
+    if (sets && first) conversation.chosen = { entry: grant.export, id: first.id };
+    const answer = contexts.map((context) =>
+      encodeOptionReply(option, NBD_REP.metaContext, encodeContext(context))
+    );
+    this.#answer(session, [...answer, encodeOptionReply(option, NBD_REP.ack, NOTHING)], "options");
   }
 
   #list(session: NbdSession, data: Uint8Array) {
@@ -153,15 +220,23 @@ export class NbdNegotiation {
   }
 
   #exportName(session: NbdSession, data: Uint8Array) {
+    if (this.#of(session).style === REPLY_STYLE.extended) {
+      return session.cut("it asks for extended headers, and then for an export by the old option");
+    }
     const grant = this.exports.decide(new TextDecoder().decode(data));
     // The option has no error reply: the specification ends the session.
     if (isRefusal(grant)) return this.#refuse(session, grant, () => session.cut(undefined));
     const answer = encodeExportNameAnswer({
       sizeBytes: grant.export.volume.sizeBytes,
-      flags: transmissionFlags(grant),
+      flags: this.#flags(session, grant),
       padded: !this.#of(session).noZeroes,
     });
     this.#enter(session, grant, [answer]);
+  }
+
+  #flags(session: NbdSession, grant: Grant): number {
+    const { style, chosen } = this.#of(session);
+    return transmissionFlags(grant, style, chosen?.entry === grant.export);
   }
 
   #infoOrGo(session: NbdSession, option: number, data: Uint8Array) {
@@ -178,24 +253,25 @@ export class NbdNegotiation {
       );
     }
     const answer = [
-      ...this.#describe(grant, query.wanted).map((info) =>
+      ...this.#describe(session, grant, query.wanted).map((info) =>
         encodeOptionReply(option, NBD_REP.info, encodeInfo(info))
       ),
       encodeOptionReply(option, NBD_REP.ack, NOTHING),
     ];
-    if (option === NBD_OPTION.info) this.#answer(session, answer, "options");
-    else this.#enter(session, grant, answer);
+    if (option === NBD_OPTION.info) return this.#answer(session, answer, "options");
+    session.sizesAgreed = query.wanted.includes(NBD_INFO.blockSize);
+    this.#enter(session, grant, answer);
   }
 
   /** NBD_INFO_EXPORT always; the others when asked for. */
-  #describe(grant: Grant, wanted: readonly number[]) {
+  #describe(session: NbdSession, grant: Grant, wanted: readonly number[]) {
     const { name, description, volume } = grant.export;
     const asked = new Set(wanted);
     return [
       {
         type: NBD_INFO.export,
         sizeBytes: volume.sizeBytes,
-        flags: transmissionFlags(grant),
+        flags: this.#flags(session, grant),
       } as const,
       ...(asked.has(NBD_INFO.name) ? [{ type: NBD_INFO.name, text: name } as const] : []),
       ...(asked.has(NBD_INFO.description) && description !== ""
@@ -221,7 +297,10 @@ export class NbdNegotiation {
 
   /** Puts the session on its export, and answers when no older writer can land a write any more. */
   #enter(session: NbdSession, grant: Grant, answer: readonly Uint8Array[]) {
+    const { style, chosen } = this.#of(session);
     session.phase = PHASE.held;
+    session.style = style;
+    session.contextId = chosen?.entry === grant.export ? chosen.id : undefined;
     this.exports.enter(session, grant);
     const proceed = () => {
       if (session.phase !== PHASE.held || session.export !== grant.export) return;

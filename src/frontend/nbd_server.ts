@@ -20,7 +20,9 @@ import type { Requests } from "../volume/mod.ts";
 import { type NbdExport, NbdExports, type ServedVolume } from "./nbd_exports.ts";
 import { type ListenerEvents, NbdListeners } from "./nbd_listeners.ts";
 import { NbdNegotiation } from "./nbd_negotiation.ts";
-import { NbdSession, type NbdSessionHost, PHASE } from "./nbd_session.ts";
+import { NbdReplies } from "./nbd_reply.ts";
+import { NbdSession } from "./nbd_session.ts";
+import { type NbdSessionHost, PHASE } from "./nbd_session_host.ts";
 
 const MAX_SESSIONS = 256;
 const HANDSHAKE_S = 10;
@@ -55,12 +57,12 @@ export interface NbdExportOptions {
   readonly epoch?: number;
 }
 
-export class NbdServer implements NbdSessionHost, ListenerEvents {
+export class NbdServer implements NbdSessionHost<NbdSession>, ListenerEvents {
   readonly ring: Ring;
   readonly requests: Requests;
   readonly owner: number;
-  readonly arena: DataView;
-  readonly kinds: NbdSessionHost["kinds"];
+  readonly replies: NbdReplies;
+  readonly kinds: NbdSessionHost<NbdSession>["kinds"];
   readonly #reactor: Reactor;
   readonly #onEvent: (event: NbdServerEvent) => void;
   readonly #exports: NbdExports;
@@ -93,7 +95,8 @@ export class NbdServer implements NbdSessionHost, ListenerEvents {
     this.ring = reactor.ring;
     this.requests = requests;
     this.#onEvent = options.onEvent ?? (() => {});
-    this.arena = new DataView(requests.arena.bytes.buffer, requests.arena.bytes.byteOffset);
+    const { buffer, byteOffset } = requests.arena.bytes;
+    this.replies = new NbdReplies(requests, new DataView(buffer, byteOffset));
     this.owner = requests.registerOwner((slot) =>
       this.#session(requests.session[slot] as number).onCompleted(slot)
     );
@@ -312,6 +315,10 @@ export class NbdServer implements NbdSessionHost, ListenerEvents {
   unstall(): void {
     this.#resumeWanted = true;
     this.#reactor.hooksWanted = true;
+  }
+
+  wake(): void {
+    this.#reactor.wake();
   }
 
   /** After a batch: stalled sessions go on, oldest first, then all replies leave. */

@@ -12,13 +12,12 @@
  * it, the descriptor is closed and the record is free for another session.
  */
 import {
+  decodeExtendedRequest,
   decodeRequest,
-  encodeSimpleReply,
   NBD_CMD,
   NBD_ERROR,
+  NBD_EXTENDED_REQUEST_BYTES,
   NBD_REQUEST_BYTES,
-  NBD_SIMPLE_REPLY_BYTES,
-  nbdErrorOf,
   type NbdRequest,
 } from "../codec/mod.ts";
 import {
@@ -27,12 +26,22 @@ import {
   type GatherEvents,
   GatherSender,
   type Memory,
-  type Ring,
   shutdownSocket,
 } from "../sys/mod.ts";
-import { OPERATION, type Requests } from "../volume/mod.ts";
-import { flagsFit, operationCode, operationFlags } from "./nbd_command.ts";
-import type { ExportSession, NbdExport } from "./nbd_exports.ts";
+import { OPERATION } from "../volume/mod.ts";
+import { NbdBlockStatus, type StatusSession } from "./nbd_block_status.ts";
+import {
+  flagsFit,
+  operationCode,
+  operationFlags,
+  payloadBytes,
+  QUIET_READ,
+  SESSION_CODE,
+} from "./nbd_command.ts";
+import type { ExportSession, NbdExport, ServedVolume } from "./nbd_exports.ts";
+import { LARGE_BYTES_MAX, type LargeSession, NbdLargeRequest } from "./nbd_large.ts";
+import { REPLY_STYLE } from "./nbd_reply.ts";
+import { type NbdSessionHost, PHASE } from "./nbd_session_host.ts";
 
 const RECEIVE_BYTES = 192 * 1024;
 /** From this size on, payloads go straight to their slots and receives into the buffer stay short. */
@@ -40,56 +49,10 @@ const LARGE_PAYLOAD_BYTES = 32 * 1024;
 const SHORT_RECEIVE_BYTES = 4096;
 const EINTR = -4, EAGAIN = -11;
 
-export const PHASE = {
-  /** Free for a new connection. */
-  closed: 0,
-  clientFlags: 1,
-  options: 2,
-  /** Granted an export; waits until the writers before it have drained. */
-  held: 3,
-  transmission: 4,
-  /** Said goodbye: the rest is answered, then it ends. */
-  leaving: 5,
-  /** Cut: waits for the volume and the kernel. */
-  cut: 6,
-} as const;
-
-/** What a session needs from the server. */
-export interface NbdSessionHost {
-  readonly ring: Ring;
-  readonly requests: Requests;
-  readonly owner: number;
-  /** Of the slot arena. */
-  readonly arena: DataView;
-  readonly kinds: {
-    readonly receive: number;
-    readonly payload: number;
-    readonly send: number;
-    readonly cancel: number;
-  };
-  /** Slots that one session may hold. */
-  readonly fairShare: number;
-  /** Flushes the session's replies after this batch. */
-  replyWaits(session: NbdSession): void;
-  /** Parses the session again when slots are free. */
-  stall(session: NbdSession): void;
-  /** A slot of a stalled session became free. */
-  unstall(): void;
-  /** Negotiation bytes are there. */
-  negotiate(session: NbdSession): void;
-  /** A piece of negotiation has left. */
-  negotiationSent(session: NbdSession): void;
-  /** It was cut; `reason` is undefined for a peer that left in good order. */
-  onCut(session: NbdSession, reason: string | undefined): void;
-  /** No request of a cut session is in the volume any more. */
-  onDrained(session: NbdSession): void;
-  onClosed(session: NbdSession): void;
-}
-
 /** Tag of pieces that are negotiation, not a slot. */
 const NEGOTIATION = -1;
 
-export class NbdSession implements GatherEvents, ExportSession {
+export class NbdSession implements GatherEvents, ExportSession, StatusSession, LargeSession {
   fd = -1;
   phase: number = PHASE.closed;
   /** Bytes to discard: the payload of a refused write, or data of an option that is too long. */
@@ -97,8 +60,15 @@ export class NbdSession implements GatherEvents, ExportSession {
   export: NbdExport | undefined;
   readOnly = false;
   epoch: number | undefined;
-  /** Ticks until negotiation must have ended. */
+  /** REPLY_STYLE, as negotiated. */
+  style: number = REPLY_STYLE.simple;
+  /** Of `base:allocation`, where the client chose it. */
+  contextId: number | undefined;
+  /** The client asked for our block sizes, and so keeps to them. */
+  sizesAgreed = false;
+  /** Ticks until negotiation must have ended, or since a byte came or left. */
   ticksLeft = 0;
+  ticksIdle = 0;
   /** True once it may send, or could have sent, requests. */
   transmitted = false;
   stalled = false;
@@ -113,10 +83,13 @@ export class NbdSession implements GatherEvents, ExportSession {
   #receiving = false;
   #largePayloads = false;
   #payloadSlot = -1;
+  #payloadLength = 0;
   #payloadBytes = 0;
   #held = 0;
   #submitted = 0;
   #drainReported = false;
+  readonly #status: NbdBlockStatus;
+  readonly #large: NbdLargeRequest;
   readonly #request: NbdRequest = {
     flags: 0,
     type: 0,
@@ -129,10 +102,16 @@ export class NbdSession implements GatherEvents, ExportSession {
     if (tag !== NEGOTIATION) this.#release(tag);
   };
 
-  constructor(readonly host: NbdSessionHost, readonly index: number) {
+  constructor(readonly host: NbdSessionHost<NbdSession>, readonly index: number) {
     this.bufferView = new DataView(this.buffer.bytes.buffer);
     const { ring, kinds, requests } = host;
     this.sender = new GatherSender(ring, kinds.send, index, requests.count + 1, this);
+    this.#status = new NbdBlockStatus(requests, this);
+    this.#large = new NbdLargeRequest(requests, host.replies, this);
+  }
+
+  get volume(): ServedVolume {
+    return (this.export as NbdExport).volume;
   }
 
   get submitted(): number {
@@ -151,7 +130,11 @@ export class NbdSession implements GatherEvents, ExportSession {
     this.start = this.end = this.skipBytes = 0;
     this.export = this.epoch = undefined;
     this.readOnly = this.transmitted = this.#drainReported = false;
-    this.#largePayloads = false;
+    this.style = REPLY_STYLE.simple;
+    this.contextId = undefined;
+    this.sizesAgreed = this.#largePayloads = false;
+    this.ticksIdle = 0;
+    this.#large.reset();
   }
 
   /** Asks for more bytes, unless that is under way. */
@@ -182,6 +165,7 @@ export class NbdSession implements GatherEvents, ExportSession {
     if (!this.alive) return this.#settle();
     if (result === EINTR || result === EAGAIN) return this.receive();
     if (result <= 0) return this.cut(undefined);
+    this.ticksIdle = 0;
     this.end += result;
     this.parse();
   }
@@ -202,25 +186,41 @@ export class NbdSession implements GatherEvents, ExportSession {
 
   #parseRequests() {
     const host = this.host, request = this.#request;
-    while (this.skip() && this.end - this.start >= NBD_REQUEST_BYTES) {
-      if (!decodeRequest(this.bufferView, this.start, request)) {
-        return this.cut("its request has a wrong magic number");
-      }
+    const extended = this.style === REPLY_STYLE.extended;
+    const headerBytes = extended ? NBD_EXTENDED_REQUEST_BYTES : NBD_REQUEST_BYTES;
+    if (this.#large.active) return;
+    while (this.skip() && this.end - this.start >= headerBytes) {
+      const decoded = extended
+        ? decodeExtendedRequest(this.bufferView, this.start, request)
+        : decodeRequest(this.bufferView, this.start, request);
+      if (!decoded) return this.cut("its request has a wrong magic number");
       if (request.type === NBD_CMD.disconnect) {
         this.phase = PHASE.leaving;
         if (this.#held === 0) this.cut(undefined);
         return;
       }
-      const slot = this.#held < host.fairShare ? host.requests.take(host.owner) : -1;
+      if (extended && payloadBytes(request, this.style) > LARGE_BYTES_MAX) {
+        return this.cut("its payload is larger than any may be");
+      }
+      // A large request waits for those before it, and those after it for it.
+      const room = this.#held < (this.#isLarge() ? 1 : host.fairShare);
+      const slot = room ? host.requests.take(host.owner) : -1;
       if (slot < 0) return host.stall(this);
       this.#held++;
-      this.start += NBD_REQUEST_BYTES;
+      this.start += headerBytes;
       if (!this.#begin(slot)) return;
     }
     this.receive();
   }
 
-  /** Hands the parsed request on. @returns false when its payload is still to be received. */
+  /** True for what fits no slot and may still be asked. */
+  #isLarge(): boolean {
+    const { length, type } = this.#request;
+    return length > this.host.requests.maxIo && !this.sizesAgreed &&
+      (type === NBD_CMD.read || type === NBD_CMD.write || type === NBD_CMD.cache);
+  }
+
+  /** Hands the parsed request on. @returns false when the next one has to wait. */
   #begin(slot: number): boolean {
     const request = this.#request, requests = this.host.requests;
     requests.session[slot] = this.index;
@@ -228,28 +228,42 @@ export class NbdSession implements GatherEvents, ExportSession {
     requests.cookieLow[slot] = request.cookieLow;
     requests.at[slot] = request.at;
     requests.length[slot] = request.length;
-    requests.flags[slot] = operationFlags(request.flags);
+    requests.flags[slot] = operationFlags(request.type, request.flags);
     const code = operationCode(request.type);
     requests.code[slot] = code < 0 ? OPERATION.flush : code;
     const refusal = this.#refusal(code);
     if (refusal !== 0) {
-      if (request.type === NBD_CMD.write) this.skipBytes = request.length;
-      requests.errno[slot] = refusal;
-      this.#reply(slot);
+      this.skipBytes = payloadBytes(request, this.style);
+      this.#refuse(slot, refusal);
       return true;
     }
-    if (code === OPERATION.write) return this.#takePayload(slot, request.length);
+    if (code <= OPERATION.write && request.length > requests.maxIo) {
+      this.#large.begin(slot, request);
+      return false;
+    }
+    const payload = payloadBytes(request, this.style);
+    if (payload > 0) return this.#takePayload(slot, payload);
     this.#submit(slot);
     return true;
   }
 
   /** What the volume cannot judge: commands, flags, this session's rights, and the slot's size. */
   #refusal(code: number): number {
-    const { flags, type, length } = this.#request;
-    if (code < 0 || !flagsFit(type, flags)) return NBD_ERROR.invalid;
-    if (code <= OPERATION.write && length > this.host.requests.maxIo) return NBD_ERROR.invalid;
-    const changes = code !== OPERATION.read && code !== OPERATION.flush;
-    return changes && this.readOnly ? NBD_ERROR.permission : 0;
+    const { flags, type, length } = this.#request, { maxIo } = this.host.requests;
+    if (code < 0 || !flagsFit(type, flags, this.style)) return NBD_ERROR.invalid;
+    if (payloadBytes(this.#request, this.style) > maxIo && code !== OPERATION.write) {
+      return NBD_ERROR.invalid;
+    }
+    const changes = code !== OPERATION.read && code !== OPERATION.flush &&
+      code !== SESSION_CODE.blockStatus;
+    if (changes && this.readOnly) return NBD_ERROR.permission;
+    if (code > OPERATION.write || length <= maxIo) return 0;
+    return this.sizesAgreed ? NBD_ERROR.invalid : this.#large.refusal(this.#request);
+  }
+
+  #refuse(slot: number, error: number) {
+    this.host.requests.errno[slot] = error;
+    this.#reply(slot);
   }
 
   #takePayload(slot: number, length: number): boolean {
@@ -264,6 +278,7 @@ export class NbdSession implements GatherEvents, ExportSession {
       return true;
     }
     this.#payloadSlot = slot;
+    this.#payloadLength = length;
     this.#payloadBytes = there;
     this.#receivePayload();
     return false;
@@ -275,7 +290,7 @@ export class NbdSession implements GatherEvents, ExportSession {
     ring.recv(
       this.fd,
       requests.dataAddress(slot) + this.#payloadBytes,
-      (requests.length[slot] as number) - this.#payloadBytes,
+      this.#payloadLength - this.#payloadBytes,
       true,
       kinds.payload,
       this.index,
@@ -296,10 +311,9 @@ export class NbdSession implements GatherEvents, ExportSession {
       this.#release(slot);
       return this.cut(undefined);
     }
+    this.ticksIdle = 0;
     this.#payloadBytes += result;
-    if (this.#payloadBytes < (this.host.requests.length[slot] as number)) {
-      return this.#receivePayload();
-    }
+    if (this.#payloadBytes < this.#payloadLength) return this.#receivePayload();
     this.#payloadSlot = -1;
     this.#submit(slot);
     this.parse();
@@ -307,33 +321,86 @@ export class NbdSession implements GatherEvents, ExportSession {
 
   #submit(slot: number) {
     this.#submitted++;
-    (this.export as NbdExport).volume.submit(slot);
+    if (this.host.requests.code[slot] !== SESSION_CODE.blockStatus) return this.volume.submit(slot);
+    const payload = payloadBytes(this.#request, this.style);
+    const refusal = this.#status.start(slot, this.#request.flags, payload);
+    if (refusal === 0) return;
+    this.#submitted--;
+    this.#refuse(slot, refusal);
   }
 
   /** The volume is done with a slot of this session. */
   onCompleted(slot: number): void {
     this.#submitted--;
-    if (this.alive) return this.#reply(slot);
-    this.#release(slot);
-    this.#settle();
+    if (!this.alive) {
+      this.#release(slot);
+      return this.#settle();
+    }
+    if (this.#large.active) this.#large.partDone(slot);
+    else this.#reply(slot);
   }
 
   #reply(slot: number) {
-    const { requests, arena } = this.host;
-    const error = requests.errno[slot] as number;
-    encodeSimpleReply(
-      arena,
-      requests.dataOffset(slot) - NBD_SIMPLE_REPLY_BYTES,
-      nbdErrorOf(error),
-      requests.cookieHigh[slot] as number,
-      requests.cookieLow[slot] as number,
-    );
-    const dataBytes = error === 0 && requests.code[slot] === OPERATION.read
-      ? requests.length[slot] as number
-      : 0;
-    const address = requests.dataAddress(slot) - NBD_SIMPLE_REPLY_BYTES;
-    this.sender.queue(address, NBD_SIMPLE_REPLY_BYTES + dataBytes, slot);
+    const { requests } = this.host;
+    const hasData = requests.errno[slot] === 0 &&
+      requests.code[slot] === OPERATION.read &&
+      ((requests.flags[slot] as number) & QUIET_READ) === 0;
+    const dataBytes = hasData ? requests.length[slot] as number : 0;
+    this.#send(slot, this.host.replies.header(slot, this.style, dataBytes), dataBytes);
+  }
+
+  #send(slot: number, headerBytes: number, dataBytes: number) {
+    const address = this.host.requests.dataAddress(slot) - headerBytes;
+    this.sender.queue(address, headerBytes + dataBytes, slot);
     this.host.replyWaits(this);
+  }
+
+  // ---- For block status and large requests, off the hot path ----
+
+  wake(): void {
+    this.host.wake();
+  }
+
+  statusDone(slot: number): void {
+    this.#submitted--;
+    if (!this.alive) {
+      this.#release(slot);
+      return this.#settle();
+    }
+    const { requests, replies } = this.host, { style } = this;
+    const payload = requests.length[slot] as number;
+    if (payload === 0) return this.#reply(slot);
+    this.#send(slot, replies.statusHeader(slot, style, payload), payload);
+  }
+
+  takePart(slot: number, length: number): void {
+    this.#takePayload(slot, length);
+  }
+
+  submitPart(slot: number): void {
+    this.#submit(slot);
+  }
+
+  sendPart(slot: number, headerBytes: number, dataBytes: number): void {
+    this.#send(slot, headerBytes, dataBytes);
+  }
+
+  replyPart(slot: number): void {
+    this.#reply(slot);
+  }
+
+  skipPayload(length: number): void {
+    this.skipBytes = length;
+  }
+
+  largeEnded(): void {
+    this.host.stall(this);
+    this.host.unstall();
+  }
+
+  giveUp(slot: number, reason: string): void {
+    this.#release(slot);
+    this.cut(reason);
   }
 
   /** Queues bytes of negotiation; the memory stays untouched until `negotiationSent`. */
@@ -344,6 +411,8 @@ export class NbdSession implements GatherEvents, ExportSession {
 
   onSent(tag: number): void {
     if (tag === NEGOTIATION) return this.host.negotiationSent(this);
+    this.ticksIdle = 0;
+    if (this.#large.active && !this.#large.partSent(tag)) return;
     this.#release(tag);
     if (this.stalled) this.host.unstall();
     if (this.phase === PHASE.leaving && this.#held === 0) this.cut(undefined);

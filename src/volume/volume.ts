@@ -15,13 +15,13 @@
  */
 import type { Clock, Turns } from "../core/mod.ts";
 import { COUNTER } from "../codec/mod.ts";
-import { type Backend, OPERATION, type Operations } from "../backend/mod.ts";
+import { type Backend, OPERATION, OPERATION_FLAG, type Operations } from "../backend/mod.ts";
 import { Counters } from "./counters.ts";
 import type { MirrorLink, Range } from "./link.ts";
 import type { Requests } from "./requests.ts";
 import { WritesInFlight } from "./writes_in_flight.ts";
 
-const EINVAL = 22, ENOSPC = 28, EPERM = 1, ESHUTDOWN = 108;
+const EINVAL = 22, ENOSPC = 28, EPERM = 1, EOPNOTSUPP = 95, ESHUTDOWN = 108;
 const SIDE = { source: 1, target: 2 } as const;
 
 export interface VolumeOptions {
@@ -128,8 +128,12 @@ export class Volume {
     if (code !== OPERATION.read && this.readOnly) return EPERM;
     if (!(at >= 0) || !(length > 0)) return EINVAL;
     if (code <= OPERATION.write && length > requests.maxIo) return EINVAL;
-    if (at + length > this.#sizeBytes) return code === OPERATION.read ? EINVAL : ENOSPC;
-    return 0;
+    if (at + length > this.#sizeBytes) {
+      return code === OPERATION.read || code === OPERATION.trim ? EINVAL : ENOSPC;
+    }
+    // Zeros that go to a mirror too are as fast as its far side: nobody knows how fast that is.
+    const fast = ((requests.flags[slot] as number) & OPERATION_FLAG.fastZero) !== 0;
+    return fast && this.#link?.writeThrough === true ? EOPNOTSUPP : 0;
   }
 
   #read(slot: number, from: Backend) {
@@ -160,6 +164,8 @@ export class Volume {
         return;
       }
       if (link.writeThrough) {
+        // It waited for a lock since it was admitted: now it is done at the mirror's speed, not half done.
+        requests.flags[slot] = (requests.flags[slot] as number) & ~OPERATION_FLAG.fastZero;
         link.map.markUnstable(at, length);
         link.taint(at, length);
       } else link.changedBytes += link.map.markDirty(at, length) * link.map.chunkBytes;
@@ -419,6 +425,21 @@ export class Volume {
     const held = this.#heldMicrosMax;
     this.#heldMicrosMax = 0;
     return held;
+  }
+
+  /**
+   * Runs of bytes in [from, from + length) that may read as something else than zeros, ascending, not
+   * overlapping: as the side knows them that reads come from. During a cutover the other side holds the same.
+   * @throws what the backend does.
+   */
+  async dataExtents(from: number, length: number): Promise<readonly Range[]> {
+    const asked = this.#readFrom;
+    try {
+      return await asked.dataExtents(from, length);
+    } catch (error) {
+      if (asked === this.#active) throw error;
+      return await this.#active.dataExtents(from, length);
+    }
   }
 
   /** Resolves when nothing is in flight at some moment. */

@@ -1,13 +1,22 @@
 /** An NBD client by hand, byte by byte, for what no well-behaved client sends. */
 import {
+  decodeChunk,
+  decodeExtendedChunk,
   decodeOptionReplyHeader,
   decodeSimpleReply,
   encodeClientFlags,
+  encodeContextQuery,
   encodeExportQuery,
+  encodeExtendedRequest,
   encodeOption,
   encodeRequest,
+  NBD_CHUNK_BYTES,
+  NBD_CHUNK_FLAG,
+  NBD_EXTENDED_CHUNK_BYTES,
+  NBD_EXTENDED_REQUEST_BYTES,
   NBD_GREETING_BYTES,
   NBD_HANDSHAKE,
+  NBD_INFO,
   NBD_OPTION,
   NBD_OPTION_REPLY_HEADER_BYTES,
   NBD_REP,
@@ -32,8 +41,27 @@ export interface RawRequest {
   readonly payload?: Uint8Array;
 }
 
+/** What to negotiate before an export is entered. */
+export interface RawWish {
+  readonly style?: "simple" | "structured" | "extended";
+  readonly contexts?: readonly string[];
+  /** Ask for the server's block sizes, and so promise to keep to them. */
+  readonly sizes?: boolean;
+}
+
+/** One chunk of a structured or extended reply. */
+export interface RawChunk {
+  readonly type: number;
+  readonly done: boolean;
+  readonly cookie: number;
+  /** Only with extended headers. */
+  readonly at: number;
+  readonly payload: Uint8Array;
+}
+
 export class RawNbd implements Disposable {
   #open = true;
+  #extended = false;
 
   private constructor(readonly connection: Deno.Conn) {}
 
@@ -42,13 +70,20 @@ export class RawNbd implements Disposable {
   }
 
   /** Connects and goes through negotiation. @throws {Error} with the server's words when refused. */
-  static async enter(path: string, name: string): Promise<RawNbd> {
+  static async enter(path: string, name: string, wish: RawWish = {}): Promise<RawNbd> {
     const raw = await RawNbd.connect(path);
     await raw.greet();
-    const replies = await raw.option(
-      NBD_OPTION.go,
-      encodeExportQuery({ name, wanted: [] }),
-    );
+    const { style = "simple", contexts = [], sizes = false } = wish;
+    const nothing = new Uint8Array();
+    if (style === "structured") await raw.option(NBD_OPTION.structuredReply, nothing);
+    if (style === "extended") await raw.option(NBD_OPTION.extendedHeaders, nothing);
+    raw.#extended = style === "extended";
+    if (contexts.length > 0) {
+      const query = encodeContextQuery({ name, queries: contexts });
+      await raw.option(NBD_OPTION.setMetaContext, query);
+    }
+    const wanted = sizes ? [NBD_INFO.blockSize] : [];
+    const replies = await raw.option(NBD_OPTION.go, encodeExportQuery({ name, wanted }));
     const last = replies.at(-1);
     if (last?.type === NBD_REP.ack) return raw;
     raw[Symbol.dispose]();
@@ -90,14 +125,15 @@ export class RawNbd implements Disposable {
       if (!header) throw new Error("malformed option reply");
       const { option, type, length } = header;
       replies.push({ option, type, data: await this.read(length) });
-      if (type !== NBD_REP.info && type !== NBD_REP.server) return replies;
+      if (type === NBD_REP.ack || type >= NBD_REP.errUnsupported) return replies;
     }
   }
 
   async send(request: RawRequest): Promise<void> {
     const payload = request.payload ?? new Uint8Array();
-    const bytes = new Uint8Array(NBD_REQUEST_BYTES + payload.length);
-    encodeRequest(
+    const headerBytes = this.#extended ? NBD_EXTENDED_REQUEST_BYTES : NBD_REQUEST_BYTES;
+    const bytes = new Uint8Array(headerBytes + payload.length);
+    (this.#extended ? encodeExtendedRequest : encodeRequest)(
       new DataView(bytes.buffer),
       0,
       request.type,
@@ -107,8 +143,32 @@ export class RawNbd implements Disposable {
       request.at ?? 0,
       request.length ?? payload.length,
     );
-    bytes.set(payload, NBD_REQUEST_BYTES);
+    bytes.set(payload, headerBytes);
     await this.write(bytes);
+  }
+
+  /** Reads one chunk. @throws {Error} when something else comes. */
+  async chunk(): Promise<RawChunk> {
+    const chunk = { flags: 0, type: 0, cookieHigh: 0, cookieLow: 0, at: 0, length: 0 };
+    const bytes = await this.read(this.#extended ? NBD_EXTENDED_CHUNK_BYTES : NBD_CHUNK_BYTES);
+    const decode = this.#extended ? decodeExtendedChunk : decodeChunk;
+    if (!decode(new DataView(bytes.buffer), 0, chunk)) throw new Error("no chunk");
+    const payload = await this.read(chunk.length);
+    const { type, flags, cookieLow, at } = chunk;
+    return { type, done: (flags & NBD_CHUNK_FLAG.done) !== 0, cookie: cookieLow, at, payload };
+  }
+
+  /** Reads chunks up to the last of a reply. */
+  async chunks(): Promise<RawChunk[]> {
+    const chunks: RawChunk[] = [];
+    do chunks.push(await this.chunk()); while (chunks.at(-1)?.done === false);
+    return chunks;
+  }
+
+  /** Sends a request and reads the chunks of its answer. */
+  async askChunks(request: RawRequest): Promise<RawChunk[]> {
+    await this.send(request);
+    return await this.chunks();
   }
 
   async reply(): Promise<NbdSimpleReply> {

@@ -68,7 +68,7 @@ const test = (name: string, fn: (served: Served) => Promise<void>, options = {})
 test("options that are not served are refused, and negotiation goes on", async ({ socket }) => {
   using raw = await RawNbd.connect(socket);
   await raw.greet();
-  for (const option of [5, 8, 9, 10, 4, 77]) {
+  for (const option of [5, 4, 12, 77]) {
     const replies = await raw.option(option, nothing);
     assert.deepEqual(replies.map((reply) => reply.type), [NBD_REP.errUnsupported]);
     assert.equal(replies[0]?.option, option);
@@ -129,7 +129,7 @@ test("EXPORT_NAME answers old clients, with and without its zeroes", async ({ so
 });
 
 test("requests out of bounds, unknown or with unknown flags fail alone", async ({ socket }) => {
-  using raw = await RawNbd.enter(socket, "data");
+  using raw = await RawNbd.enter(socket, "data", { sizes: true });
   const block = new Uint8Array(4096).fill(7);
   const cases: [Parameters<typeof raw.ask>[0], number][] = [
     [{ type: NBD_CMD.read, at: SIZE, length: 512 }, NBD_ERROR.invalid],
@@ -137,10 +137,17 @@ test("requests out of bounds, unknown or with unknown flags fail alone", async (
     [{ type: NBD_CMD.read, at: 2 ** 53 - 1, length: 1 }, NBD_ERROR.invalid],
     [{ type: NBD_CMD.read, length: MAX_IO + 1 }, NBD_ERROR.invalid],
     [{ type: NBD_CMD.write, at: SIZE - 4095, payload: block }, NBD_ERROR.noSpace],
-    [{ type: NBD_CMD.trim, at: SIZE, length: 1 }, NBD_ERROR.noSpace],
+    [{ type: NBD_CMD.writeZeroes, at: SIZE, length: 1 }, NBD_ERROR.noSpace],
+    [{ type: NBD_CMD.trim, at: SIZE, length: 1 }, NBD_ERROR.invalid],
+    [{ type: NBD_CMD.cache, at: SIZE, length: 1 }, NBD_ERROR.invalid],
+    [{ type: NBD_CMD.cache, length: MAX_IO + 1 }, NBD_ERROR.invalid],
+    [{ type: NBD_CMD.cache, flags: NBD_CMD_FLAG.noHole, length: 512 }, NBD_ERROR.invalid],
+    [{ type: NBD_CMD.blockStatus, length: 512 }, NBD_ERROR.invalid],
     [{ type: 99, length: 5 }, NBD_ERROR.invalid],
-    [{ type: NBD_CMD.cache, length: 512 }, NBD_ERROR.invalid],
-    [{ type: NBD_CMD.read, flags: 1 << 2, length: 512 }, NBD_ERROR.invalid],
+    [{ type: NBD_CMD.read, flags: NBD_CMD_FLAG.df, length: 512 }, NBD_ERROR.invalid],
+    [{ type: NBD_CMD.read, flags: 1 << 15, length: 512 }, NBD_ERROR.invalid],
+    [{ type: NBD_CMD.write, flags: NBD_CMD_FLAG.payloadLength, payload: block }, NBD_ERROR.invalid],
+    [{ type: NBD_CMD.trim, flags: NBD_CMD_FLAG.fastZero, length: 512 }, NBD_ERROR.invalid],
     [{ type: NBD_CMD.write, flags: NBD_CMD_FLAG.noHole, payload: block }, NBD_ERROR.invalid],
     [{ type: NBD_CMD.write, payload: block }, 0],
     [{ type: NBD_CMD.writeZeroes, flags: 3, at: 512, length: 1024 }, 0],
@@ -156,7 +163,7 @@ test("requests out of bounds, unknown or with unknown flags fail alone", async (
 });
 
 test("an oversize write is drained and the session goes on", async ({ socket }) => {
-  using raw = await RawNbd.enter(socket, "data");
+  using raw = await RawNbd.enter(socket, "data", { sizes: true });
   const sending = raw.send({ type: NBD_CMD.write, payload: new Uint8Array(3 * MIB), cookie: 5 });
   assert.deepEqual(await raw.reply(), { error: NBD_ERROR.invalid, cookieHigh: 0, cookieLow: 5 });
   await sending;
