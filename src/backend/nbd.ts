@@ -21,10 +21,10 @@ import { BackendMeter } from "./meter.ts";
 import { NbdConnection, type NbdConnectionEvents } from "./nbd_connection.ts";
 import { type NbdConnected, NbdDialler, type NbdOffer, NO_OFFER } from "./nbd_handshake.ts";
 import type { NbdBackendEvent, NbdBackendOptions } from "./nbd_options.ts";
-import { can, needsFlush, nextPiece, type Piece, STEP } from "./nbd_piece.ts";
+import { can, isTooSlow, needsFlush, nextPiece, type Piece, STEP } from "./nbd_piece.ts";
 import { OpList, OpQueue } from "./nbd_queue.ts";
 import { parseNbdUri, targetText } from "./nbd_uri.ts";
-import { OPERATION, type Operations } from "./operations.ts";
+import { OPERATION, OPERATION_FLAG, type Operations } from "./operations.ts";
 
 const EIO = 5;
 const BACKOFF_MS_MIN = 50, BACKOFF_MS_MAX = 2000, GROW_MS = 10_000, GOODBYE_MS = 1000;
@@ -156,6 +156,9 @@ export class NbdBackend implements Backend, NbdConnectionEvents {
 
   #sendPiece(op: number) {
     const piece = this.#piece;
+    if (isTooSlow(this.#operations, op, this.#offer)) {
+      return this.#complete(op, NBD_ERROR.notSupported);
+    }
     nextPiece(this.#operations, op, this.#offer, piece);
     if (piece.type < 0) return this.#complete(op, 0);
     const generation = ((this.#generation[op] as number) + 1) >>> 0;
@@ -205,7 +208,8 @@ export class NbdBackend implements Backend, NbdConnectionEvents {
 
   #onError(op: number, errno: number) {
     const operations = this.#operations, code = operations.code[op] as number;
-    const zeroing = code === OPERATION.trim || code === OPERATION.writeZeroes;
+    const fastOnly = ((operations.flags[op] as number) & OPERATION_FLAG.fastZero) !== 0;
+    const zeroing = code === OPERATION.trim || (code === OPERATION.writeZeroes && !fastOnly);
     if (zeroing && errno === NBD_ERROR.notSupported && operations.scratch[op] === STEP.itself) {
       operations.scratch[op] = STEP.writingZeros;
       return this.#again(op);

@@ -52,11 +52,18 @@ export function nextPiece(operations: Operations, op: number, offer: NbdOffer, i
     into.type = NBD_CMD.writeZeroes;
     into.length = Math.min(left, RANGE_BYTES_MAX);
     if ((asked & OPERATION_FLAG.noHole) !== 0) into.flags |= NBD_CMD_FLAG.noHole;
+    if ((asked & OPERATION_FLAG.fastZero) !== 0) into.flags |= NBD_CMD_FLAG.fastZero;
   } else {
     zeros ??= allocateMemory(ZERO_BYTES);
     into.length = Math.min(into.length, ZERO_BYTES);
     into.payload = zeros.address;
   }
+}
+
+/** True when zeros were asked for only if they are fast, and the server would not say so. */
+export function isTooSlow(operations: Operations, op: number, offer: NbdOffer): boolean {
+  return ((operations.flags[op] as number) & OPERATION_FLAG.fastZero) !== 0 &&
+    operations.code[op] === OPERATION.writeZeroes && !can(offer, NBD_FLAG.sendFastZero);
 }
 
 /** True when FUA was asked for and must be made of a flush. */
