@@ -4,10 +4,13 @@
  */
 import { PsmaError, toPsmaError } from "../core/mod.ts";
 import {
+  type AttachVolume,
   attachVolume,
   detachAttachment,
   growAttachment,
+  isLeftAttached,
   type Placement,
+  releaseVolume,
   type VolumeStatus,
 } from "../dataplane/mod.ts";
 import { type AgentContext, samePlace, storeNamed } from "./context.ts";
@@ -67,21 +70,13 @@ function unknownBytes(
 /** Serves a volume as it is configured. An attached one stays as it is. */
 export async function attachUnit(context: AgentContext, unit: VolumeUnit): Promise<void> {
   await unit.exclusively("attach", async () => {
-    const { catalogue, plane, log, events } = context;
-    const { name, config, directory } = unit;
+    const { catalogue, events } = context;
+    const { name } = unit;
     catalogue.update(name, { desired: "attached" });
     if (unit.attachment) return;
     try {
       await openUnit(context, unit);
-      const { frontend, filesystem } = config;
-      unit.attachment = await attachVolume({
-        plane,
-        volume: name,
-        frontend,
-        directory,
-        filesystem,
-        log,
-      });
+      unit.attachment = await attachVolume(attaching(context, unit));
     } catch (error) {
       unit.fail(toPsmaError(error).message);
       throw error;
@@ -95,9 +90,15 @@ export async function attachUnit(context: AgentContext, unit: VolumeUnit): Promi
   });
 }
 
+function attaching({ plane, log }: AgentContext, unit: VolumeUnit): AttachVolume {
+  const { name: volume, config: { frontend, filesystem }, directory } = unit;
+  return { plane, volume, frontend, directory, filesystem, log };
+}
+
 /**
  * Stops serving; the volume stays open and its mirror goes on.
- * @param options.force cuts off who uses it. @throws {PsmaError} state/busy when somebody does.
+ * @param options.force cuts off who uses it, also who still waits for what a killed agent served and this one
+ * could not take over. @throws {PsmaError} state/busy when somebody does.
  */
 export async function detachUnit(
   context: AgentContext,
@@ -108,6 +109,7 @@ export async function detachUnit(
     const { catalogue, plane, log, events } = context;
     const { name, attachment } = unit;
     if (attachment) await detachAttachment({ plane, attachment, log, force });
+    else if (isLeftAttached(unit.directory)) await releaseLeft(context, unit, force);
     unit.attachment = undefined;
     if (unit.open) unit.state = "detached";
     catalogue.update(name, { desired: "detached" });
@@ -119,6 +121,19 @@ export async function detachUnit(
       });
     }
   });
+}
+
+async function releaseLeft(context: AgentContext, unit: VolumeUnit, force: boolean): Promise<void> {
+  const { name, reason } = unit;
+  if (force) return await releaseVolume(attaching(context, unit));
+  throw new PsmaError(
+    "state/busy",
+    `Cannot detach ${name}: its users wait for it since an agent was killed`,
+    {
+      hint: `It goes on when this is over: ${reason ?? "the take-over"}. ` +
+        `To fail their I/O instead: psma volume detach ${name} --force`,
+    },
+  );
 }
 
 /** Stops serving because the agent ends; what is asked for is not changed. Never throws. */

@@ -37,6 +37,8 @@ export const FUSE_INIT_FLAG = {
 
 /** Bits 32 to 63 of INIT's flags, shifted down. */
 export const FUSE_INIT_FLAG2 = { hasResend: 1 << 7 } as const;
+/** `enum fuse_notify_code`: what a server says unasked. */
+const FUSE_NOTIFY = { resend: 7 } as const;
 export const FUSE_OPEN_FLAG = { directIo: 1 << 0, parallelDirectWrites: 1 << 6 } as const;
 export const FUSE_SETATTR_SIZE = 1 << 3;
 export const FALLOCATE_MODE = { keepSize: 1, punchHole: 2, zeroRange: 0x10 } as const;
@@ -172,6 +174,16 @@ export function encodeFuseOutHeader(
   words[at + 2] = uniqueLow;
   words[at + 3] = uniqueHigh;
   return bytes;
+}
+
+/**
+ * FUSE_NOTIFY_RESEND: asks the kernel for all requests that were read and not answered once more, under uniques
+ * that differ in their highest bit (7.40, where INIT granted it). @returns the whole message.
+ */
+export function encodeFuseResend(): Uint8Array<ArrayBuffer> {
+  const words = new Uint32Array(FUSE_OUT_HEADER_BYTES / 4);
+  encodeFuseOutHeader(words, 0, 0, -FUSE_NOTIFY.resend, 0, 0);
+  return new Uint8Array(words.buffer);
 }
 
 export interface FuseInitReply {

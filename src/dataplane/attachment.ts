@@ -58,11 +58,18 @@ async function attachAnew(
   options: AttachVolume,
   record: AttachmentRecord | undefined,
 ): Promise<Attachment> {
+  await removeLeft(options, record);
+  return await choose(options).attach(options);
+}
+
+async function removeLeft(
+  options: AttachVolume,
+  record: AttachmentRecord | undefined,
+): Promise<void> {
   for (const [name, frontend] of Object.entries(FRONTENDS)) {
     await frontend.clean(options, record?.frontend === name ? record : undefined);
   }
   removeAttachmentRecord(options.directory);
-  return await choose(options).attach(options);
 }
 
 function choose(options: AttachVolume): FrontendAttachment {
@@ -85,6 +92,20 @@ function choose(options: AttachVolume): FrontendAttachment {
 /** A record of a later version may name a frontend that this one does not know. */
 function frontendOf(name: FrontendName): FrontendAttachment | undefined {
   return Object.hasOwn(FRONTENDS, name) ? FRONTENDS[name] : undefined;
+}
+
+/** Whether a former process of this boot left a device of this volume, whose users wait. */
+export function isLeftAttached(directory: string): boolean {
+  return loadAttachmentRecord(directory)?.exports.some((one) => "device" in one) ?? false;
+}
+
+/**
+ * Takes away what a former process left attached, although its users still wait for it: they see I/O errors
+ * from then on. @throws {PsmaError} sys/permission, sys/...
+ */
+export async function releaseVolume(options: AttachVolume): Promise<void> {
+  const record = loadAttachmentRecord(options.directory);
+  await removeLeft(options, record);
 }
 
 /**

@@ -1,5 +1,12 @@
-/** A volume as a file served over FUSE with a loop device on it, and a mounted file system on that. */
+/**
+ * A volume as a file served over FUSE with a loop device on it, and a mounted file system on that.
+ *
+ * All three outlive a killed agent, because a process of its own holds the connection (frontend/fuse_held.ts):
+ * their users wait, and the next agent goes on serving them. Where the connection could not be held or was
+ * ended, what is left is removed.
+ */
 import { need } from "../core/mod.ts";
+import { findLoops, mountsAt } from "../sys/mod.ts";
 import type {
   Attachment,
   AttachVolume,
@@ -7,6 +14,7 @@ import type {
   FrontendAttachment,
   GrownSizes,
 } from "./attaching.ts";
+import { type AttachmentRecord, saveAttachmentRecord } from "./attachment_record.ts";
 import { canServeFuse } from "./host.ts";
 import { runHostTask } from "./host_process.ts";
 import type { ExportInfo } from "./messages.ts";
@@ -17,13 +25,33 @@ const SERVED_FILE = "device";
 
 export const fuseAttachment: FrontendAttachment = {
   fault: canServeFuse,
-  // The kernel ends the connection with the process that served it.
-  resume: () => Promise.resolve(undefined),
+  resume,
   clean: cleanStale,
   attach,
   grow,
   detach,
 };
+
+async function resume(
+  options: AttachVolume,
+  record: AttachmentRecord,
+): Promise<Attachment | undefined> {
+  const { plane, volume, directory, log } = options;
+  const path = servedFile(directory), { exports } = record;
+  const { taken } = await plane.command("takeOverFuse", { name: volume, path });
+  if (!taken) return undefined;
+  const attachment: Attachment = { volume, directory, frontend: "fuse", exports };
+  if (await stands(exportOf(attachment))) return attachment;
+  // Somebody was taking it away, or has since: that is brought to its end, unless it is in use.
+  await detach({ plane, attachment, log, force: false });
+  return undefined;
+}
+
+/** Whether device and mount are what they were. Asks the kernel's lists: the device itself is not touched here. */
+async function stands({ path, device, mount }: FuseExportInfo): Promise<boolean> {
+  if (!(await findLoops(path)).includes(device)) return false;
+  return mount === undefined || mountsAt(mount).some(({ source }) => source === device);
+}
 
 /** Found by the path: a mount whose server is gone, a loop device on it. */
 async function cleanStale({ directory, volume, log }: AttachVolume): Promise<void> {
@@ -40,9 +68,10 @@ async function attach(options: AttachVolume): Promise<Attachment> {
   await plane.command("exportFuse", { name: volume, path });
   undo.defer(async () => void await plane.command("unexportFuse", { name: volume }));
   const { device } = await runHostTask("attach", { volume, path, filesystem });
-  undo.move();
   const mount = filesystem === null ? {} : { mount: filesystem.mount };
   const exports = [{ frontend: "fuse", path, device, ...mount } as const];
+  saveAttachmentRecord(directory, { frontend: "fuse", exports, details: {} });
+  undo.move();
   return { volume, directory, frontend: "fuse", exports };
 }
 
@@ -64,7 +93,7 @@ async function detach({ plane, attachment, log, force }: DetachAttachment): Prom
   await plane.command("unexportFuse", { name: volume });
 }
 
-function exportOf({ exports }: Attachment): FuseExportInfo {
+function exportOf({ exports }: Pick<Attachment, "exports">): FuseExportInfo {
   return need(exports.find((one) => one.frontend === "fuse"), "the FUSE export");
 }
 

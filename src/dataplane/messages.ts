@@ -112,6 +112,8 @@ export interface Commands {
   unexportNbd: { argument: { name: string }; answer: null };
   /** Mounts a one-file file system for the volume on `path` and serves it. */
   exportFuse: { argument: { name: string; path: string }; answer: null };
+  /** Goes on serving the file that a killed process left, with everybody who waits for it. */
+  takeOverFuse: { argument: { name: string; path: string }; answer: { taken: boolean } };
   /** Stops serving; the caller has detached the loop device and unmounted. */
   unexportFuse: { argument: { name: string }; answer: null };
   startMirror: { argument: StartMirror; answer: MirrorStatus };

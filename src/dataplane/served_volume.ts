@@ -6,7 +6,7 @@
  * that was prepared and not committed is void.
  */
 import { PsmaError } from "../core/mod.ts";
-import { FuseExport } from "../frontend/mod.ts";
+import { HeldFuseExport, type HeldFuseMount } from "../frontend/mod.ts";
 import type { CutoverReport, Volume } from "../volume/mod.ts";
 import type { DataPlaneContext } from "./context.ts";
 import { LatencyBaseline } from "./latency_baseline.ts";
@@ -24,8 +24,9 @@ export class ServedVolume {
   readonly #baseline: LatencyBaseline;
   readonly #mirrors: MirrorControl;
   readonly #switching: Switching;
-  #fuse: FuseExport | undefined;
+  #fuse: HeldFuseExport | undefined;
   #busy: string | undefined;
+  #exporting = false;
   #closing = false;
 
   private constructor(parts: VolumeParts, maxSizeBytes: number) {
@@ -108,21 +109,45 @@ export class ServedVolume {
     });
   }
 
-  mountFuse(path: string): void {
-    if (this.#fuse) {
+  /** @throws {PsmaError} state/exported, and what HeldFuseExport.mount throws. */
+  async mountFuse(path: string): Promise<void> {
+    await this.#exportFuse(async () => await HeldFuseExport.mount(this.#fuseMount(path)));
+  }
+
+  /** Goes on with what a killed server left there. @returns whether there was something, or it is done already. */
+  async takeOverFuse(path: string): Promise<boolean> {
+    if (this.#fuse) return true;
+    await this.#exportFuse(() => HeldFuseExport.takeOver(this.#fuseMount(path)));
+    return this.#fuse !== undefined;
+  }
+
+  async #exportFuse(open: () => Promise<HeldFuseExport | undefined>): Promise<void> {
+    if (this.#fuse || this.#exporting) {
       throw new PsmaError("state/exported", `Cannot export ${this.volume.name}: it is already`);
     }
-    const { context: { reactor, requests }, emit } = this.#parts;
-    this.#fuse = FuseExport.mount({
+    this.#exporting = true;
+    try {
+      this.#fuse = await open();
+    } finally {
+      this.#exporting = false;
+    }
+  }
+
+  #fuseMount(path: string): HeldFuseMount {
+    const { context: { reactor, requests, repeats }, emit } = this.#parts;
+    const volume = this.volume;
+    return {
       reactor,
       requests,
-      volume: this.volume,
+      volume,
       path,
       onEnd: (error) => {
         if (this.#closing || !error) return;
         emit("export.ended", "error", `The FUSE export ended: ${error.message}`);
       },
-    });
+      onEvent: (type, message) =>
+        repeats.tell({ type, severity: "warning", volume: volume.name, message }),
+    };
   }
 
   async unmountFuse(): Promise<void> {

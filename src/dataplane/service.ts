@@ -147,10 +147,13 @@ export class Service implements DataPlaneContext {
       await (served ? this.#letGo(served, remove) : remove());
       return null;
     },
-    exportFuse: ({ name, path }) => {
-      this.#volume(name).mountFuse(path);
+    exportFuse: async ({ name, path }) => {
+      await this.#volume(name).mountFuse(path);
       return null;
     },
+    takeOverFuse: async ({ name, path }) => ({
+      taken: await this.#volume(name).takeOverFuse(path),
+    }),
     unexportFuse: async ({ name }) => {
       await this.#volume(name).unmountFuse();
       return null;

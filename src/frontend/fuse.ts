@@ -10,9 +10,10 @@
  *
  * Faults: a request that is no whole request, and a reply that the kernel refuses, end the export with an
  * error (the application sees EIO); an interrupted request is forgotten (ENOENT); an unmounted or
- * aborted connection (ENODEV, ECONNABORTED) ends the export. Not promised yet: taking over after a crash.
+ * aborted connection (ENODEV, ECONNABORTED) ends the export. What becomes of the file when this process is
+ * killed is fuse_held.ts's affair.
  */
-import { assert, errnoText, PsmaError, systemClock } from "../core/mod.ts";
+import { assert, type Deferred, errnoText, PsmaError, systemClock } from "../core/mod.ts";
 import {
   checkFuseRequest,
   decodeFuseInit,
@@ -32,6 +33,7 @@ import {
   FUSE_WRITE_PAYLOAD_BYTES,
   fuseFallocateLength,
   fuseFallocateMode,
+  type FuseInit,
   fuseIoLength,
   fuseIoOffset,
   fuseOpcode,
@@ -74,8 +76,9 @@ export class FuseExport {
   #ended = false;
   #closing: Promise<void> | undefined;
   #drained: (() => void) | undefined;
+  readonly #initialised: Deferred<FuseInit | undefined>;
 
-  private constructor(options: FuseMount) {
+  private constructor(options: FuseMount, fd: number) {
     this.path = options.path;
     this.#volume = options.volume;
     this.#requests = options.requests;
@@ -84,7 +87,8 @@ export class FuseExport {
     this.#mountedSeconds = Math.floor((options.clock ?? systemClock).nowMs() / 1000);
     this.#table = fuseTable(options.reactor, options.requests);
     this.#words = this.#table.words;
-    this.#fd = mountFuseFile(options.path, options.requests.maxIo);
+    this.#fd = fd;
+    this.#initialised = options.reactor.deferred();
     this.#index = this.#table.add(this);
     this.#armPoll();
   }
@@ -96,7 +100,22 @@ export class FuseExport {
    * state/mounted where something is mounted on it already.
    */
   static mount(options: FuseMount): FuseExport {
-    return new FuseExport(options);
+    return new FuseExport(options, mountFuseFile(options.path, options.requests.maxIo));
+  }
+
+  /** Goes on serving a connection that another process mounted and that the kernel has greeted already. */
+  static adopt(options: FuseMount, fd: number): FuseExport {
+    return new FuseExport(options, fd);
+  }
+
+  /** The connection's descriptor. */
+  get fd(): number {
+    return this.#fd;
+  }
+
+  /** What the kernel offered when it opened the session; undefined when it ended before. */
+  initialised(): Promise<FuseInit | undefined> {
+    return this.#initialised.promise;
   }
 
   /** True from the unmount, or a failure, on: nothing is served any more. */
@@ -113,6 +132,7 @@ export class FuseExport {
   }
 
   async #close(): Promise<void> {
+    this.#initialised.resolve(undefined);
     if (!this.#ended) umountLazily(this.path);
     const { promise, resolve } = this.#reactor.deferred<void>();
     this.#drained = () => resolve();
@@ -333,6 +353,7 @@ export class FuseExport {
       maxBackground: this.#requests.count,
     });
     this.#reply(slot, 0, bytes);
+    this.#initialised.resolve(asked);
   }
 
   /** Index of the first word of the slot's headroom. */
@@ -390,7 +411,7 @@ export class FuseExport {
   #end(error?: PsmaError): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.#reactor.wake();
+    this.#initialised.resolve(undefined);
     this.#onEnd(error);
   }
 }

@@ -1,4 +1,4 @@
 /** How applications reach a volume. */
-export * from "./fuse.ts";
+export * from "./fuse_held.ts";
 export type { ServedVolume } from "./nbd_exports.ts";
 export * from "./nbd_server.ts";

@@ -5,6 +5,7 @@ import { cString, errno, libc, sysError } from "./libc.ts";
 import { FUSE_TYPE } from "./mountinfo.ts";
 
 const O_RDWR = 2, O_NONBLOCK = 0o4000, O_CLOEXEC = 0o2000000;
+const POLLIN = 1, POLLERR = 8;
 const MS_NOSUID = 2n, MS_NODEV = 4n;
 
 /**
@@ -30,4 +31,19 @@ export function mountFuse(path: string, maxIoBytes: number): number {
 export function readFuse(fd: number, into: Uint8Array<ArrayBuffer>, length: number): number {
   const result = libc().readInto(fd, into, length);
   return result < 0 ? -errno() : result;
+}
+
+/** Gives the kernel an answer or a notice at once. @returns 0, or a negative errno. */
+export function writeFuse(fd: number, message: Uint8Array<ArrayBuffer>): number {
+  const result = libc().write(fd, message, BigInt(message.length));
+  return result < 0 ? -errno() : 0;
+}
+
+/** Whether the connection still stands: neither unmounted for good nor aborted. */
+export function isFuseConnected(fd: number): boolean {
+  const poll = new Uint8Array(8), view = new DataView(poll.buffer);
+  view.setInt32(0, fd, true);
+  view.setInt16(4, POLLIN, true);
+  libc().poll(poll, 1n, 0);
+  return (view.getInt16(6, true) & POLLERR) === 0;
 }

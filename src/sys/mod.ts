@@ -5,6 +5,8 @@ export * from "./files.ts";
 export * from "./gather.ts";
 export { cString, sysError } from "./libc.ts";
 export * from "./fuse_device.ts";
+export * from "./holder.ts";
+export * from "./pidfd.ts";
 export * from "./process.ts";
 export * from "./memory.ts";
 export * from "./reactor.ts";

@@ -19,6 +19,7 @@ const TURNS = 64;
 const GRACE_ROUNDS = 4;
 const GRACE_MS = 2;
 const EFD_CLOEXEC = 0o2000000;
+const POLLIN = 1;
 const O_RDONLY = 0,
   O_DIRECTORY = Deno.build.arch === "aarch64" ? 0o40000 : 0o200000,
   O_CLOEXEC = 0o2000000;
@@ -160,6 +161,11 @@ export class Reactor implements Turns {
   /** Cancels everything in flight on a descriptor; resolves when the kernel has seen to it. */
   cancelFd(fd: number): Promise<number> {
     return this.#wait(null, (i) => this.ring.cancelFd(fd, this.#kind, i));
+  }
+
+  /** Resolves when there is something to read; for a process's descriptor: when it has ended. */
+  readable(fd: number): Promise<number> {
+    return this.#wait(null, (i) => this.ring.poll(fd, POLLIN, this.#kind, i));
   }
 
   /** Resolves after `ms`, in this thread's own time. */

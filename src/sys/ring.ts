@@ -75,6 +75,8 @@ export interface Ring {
   accept(fd: number, kind: number, index: number): void;
   connect(fd: number, sockaddr: number, length: number, kind: number, index: number): void;
   pollMultishot(fd: number, events: number, kind: number, index: number): void;
+  /** Completes once. */
+  poll(fd: number, events: number, kind: number, index: number): void;
   timeout(timespecAddress: number, kind: number, index: number): void;
   /** Ends the timeout `ofKind`, `ofIndex` early: it then completes with -ECANCELED. */
   cancelTimeout(ofKind: number, ofIndex: number, kind: number, index: number): void;
@@ -246,6 +248,10 @@ export class UringRing implements Ring {
 
   pollMultishot(fd: number, events: number, kind: number, index: number): void {
     this.#push(URING_OP.pollAdd, fd, 0, 0, POLL_ADD_MULTI, events, kind, index);
+  }
+
+  poll(fd: number, events: number, kind: number, index: number): void {
+    this.#push(URING_OP.pollAdd, fd, 0, 0, 0, events, kind, index);
   }
 
   timeout(timespecAddress: number, kind: number, index: number): void {

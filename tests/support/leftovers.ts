@@ -3,6 +3,7 @@
  * people's by the temporary folder and the mark that the runner gave to that file's process.
  * Not found: what a test puts outside its temporary folder under a process that cleared its environment.
  */
+import { HOLDER_NAME } from "../../src/sys/holder_program.ts";
 import { kill, waitUntil } from "./process.ts";
 
 /** The environment variable that marks a test file's process and all that it starts. */
@@ -19,7 +20,7 @@ export interface Leftovers {
 export function findLeftovers(dir: string, mark: string): Leftovers {
   const loops = findLoops(dir);
   return {
-    processes: findProcesses(`${MARK_VARIABLE}=${mark}`),
+    processes: findProcesses(`${MARK_VARIABLE}=${mark}`, dir),
     mounts: findMounts(dir, loops.map(({ device }) => device)).map(({ target }) => target),
     loops,
     files: [...Deno.readDirSync(dir)].map((entry) => `${dir}/${entry.name}`),
@@ -41,7 +42,7 @@ export function describeLeftovers(left: Leftovers): string[] {
  * and files are removed only when nothing is mounted above them any more.
  */
 export async function cleanUp(dir: string, mark: string): Promise<void> {
-  await endProcesses(mark);
+  await endProcesses(mark, dir);
   // Found before anything is unmounted: a loop device forgets the path of a file it lost sight of.
   const loops = findLoops(dir);
   const mounts = findMounts(dir, loops.map(({ device }) => device)).reverse();
@@ -52,8 +53,8 @@ export async function cleanUp(dir: string, mark: string): Promise<void> {
   if (findMounts(dir).length === 0) Deno.removeSync(dir, { recursive: true });
 }
 
-async function endProcesses(mark: string): Promise<void> {
-  const marked = () => findProcesses(`${MARK_VARIABLE}=${mark}`);
+async function endProcesses(mark: string, dir: string): Promise<void> {
+  const marked = () => findProcesses(`${MARK_VARIABLE}=${mark}`, dir);
   for (const { pid } of marked()) kill(pid, "SIGKILL");
   try {
     await waitUntil(() => marked().length === 0, {
@@ -65,14 +66,17 @@ async function endProcesses(mark: string): Promise<void> {
   }
 }
 
-function findProcesses(variable: string): { pid: number; command: string }[] {
+/** By the mark, and holders, which have no environment, by what they hold. */
+function findProcesses(variable: string, dir: string): { pid: number; command: string }[] {
   const found: { pid: number; command: string }[] = [];
   for (const { name } of Deno.readDirSync("/proc")) {
     if (!/^\d+$/.test(name)) continue;
     try {
-      if (!Deno.readTextFileSync(`/proc/${name}/environ`).split("\0").includes(variable)) continue;
-      const command = Deno.readTextFileSync(`/proc/${name}/cmdline`).replaceAll("\0", " ").trim();
-      if (command !== "") found.push({ pid: Number(name), command });
+      const args = Deno.readTextFileSync(`/proc/${name}/cmdline`).split("\0");
+      const holds = args[0] === HOLDER_NAME && isBelow(args[1] ?? "", dir);
+      const marked = Deno.readTextFileSync(`/proc/${name}/environ`).split("\0").includes(variable);
+      const command = args.join(" ").trim();
+      if (command !== "" && (marked || holds)) found.push({ pid: Number(name), command });
     } catch {
       // Ended meanwhile, or another user's.
     }

@@ -6,6 +6,7 @@ import {
   encodeFuseInitReply,
   encodeFuseOpenReply,
   encodeFuseOutHeader,
+  encodeFuseResend,
   encodeFuseStatfsReply,
   encodeFuseWriteReply,
   FUSE_OPCODE,
@@ -166,6 +167,10 @@ Deno.test("a reply's header carries length, negative errno and the request's own
     hexadecimal(words),
     "00000000" + "18000000" + "e4ffffff" + "78563412" + "f0debc9a" + "00000000",
   );
+});
+
+Deno.test("asking to send again is a header with the notice's code, unnegated, and no id", () => {
+  equal(encodeFuseResend().toHex(), "10000000" + "07000000" + "0000000000000000");
 });
 
 function message(hex: string): Uint32Array {
