@@ -20,13 +20,15 @@ export function run(command: string, args: readonly string[], env = {}): void {
   if (!success) throw new Error(`Cannot compile: ${[command, ...args].join(" ")} failed`);
 }
 
-/** Bundles the program and its worker, and lays the files that they read beside them. */
+/** Bundles the program and its threads, and lays the files that they read beside them. */
 export function bundleApp(folder: string): void {
   Deno.mkdirSync(`${folder}/assets`, { recursive: true });
   const flags = [...BUNDLE_FLAGS, "--minify"];
   // Split, so that a short command loads only what it needs.
   run(Deno.execPath(), [...flags, "--code-splitting", "--outdir", folder, "main.ts"]);
-  run(Deno.execPath(), [...flags, "-o", `${folder}/worker.js`, "src/dataplane/worker.ts"]);
+  for (const thread of ["worker", "tls_relay"]) {
+    run(Deno.execPath(), [...flags, "-o", `${folder}/${thread}.js`, `src/dataplane/${thread}.ts`]);
+  }
   run("cp", ["-R", "models", `${folder}/assets/models`]);
   const wasm = createRequire(`${root}/main.ts`).resolve("@duckdb/duckdb-wasm/dist/duckdb-eh.wasm");
   Deno.copyFileSync(wasm, `${folder}/assets/duckdb-eh.wasm`);

@@ -40,7 +40,9 @@ type State = "up" | "ending" | "down" | "finished";
  * @throws {PsmaError} usage/nbd-uri, store/unreachable, store/nbd-protocol, not-found/export, fenced/epoch
  */
 export async function openNbdBackend(options: NbdBackendOptions): Promise<NbdBackend> {
-  const dialler = new NbdDialler(options.reactor, parseNbdUri(options.uri));
+  const { uri, place, reactor } = options;
+  const target = { ...parseNbdUri(uri), ...(place === undefined ? {} : { place }) };
+  const dialler = new NbdDialler(reactor, target);
   try {
     return new NbdBackend(options, dialler, await dialler.enter());
   } catch (error) {

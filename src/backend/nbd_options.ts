@@ -12,6 +12,8 @@ export interface NbdBackendEvent {
 export interface NbdBackendOptions {
   /** `nbd://host:port/name` or `nbd+unix:///name?socket=/path`. */
   readonly uri: string;
+  /** What messages call the server, where `uri` only leads to it through a relay. */
+  readonly place?: string;
   readonly reactor: Reactor;
   readonly operations: Operations;
   readonly onEvent?: (event: NbdBackendEvent) => void;

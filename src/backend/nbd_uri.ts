@@ -8,6 +8,8 @@ const DEFAULT_PORT = 10_809;
 export interface NbdTarget {
   readonly address: SocketAddress;
   readonly exportName: string;
+  /** What messages call the server instead of its address. */
+  readonly place?: string;
 }
 
 /** @throws {PsmaError} usage/nbd-uri */
@@ -41,5 +43,7 @@ export function parseNbdUri(uri: string): NbdTarget {
 
 /** `volume on 127.0.0.1:10809`, for messages. */
 export function targetText(target: NbdTarget): string {
-  return `${target.exportName || "the default export"} on ${addressText(target.address)}`;
+  return `${target.exportName || "the default export"} on ${
+    target.place ?? addressText(target.address)
+  }`;
 }

@@ -7,11 +7,28 @@ import { PsmaError } from "../core/mod.ts";
 
 const MAGIC = "PSMA-MANIFEST 1";
 
-/** Where bytes live. `uri` is `nbd://host:port/name` or `nbd+unix:///name?socket=/path`. */
+/** Paths of PEM files. Without `ca_file` the authorities that come with this program are trusted. */
+export interface TlsFiles {
+  readonly ca_file?: string;
+  /** The certificate that we show; goes with `key_file`. */
+  readonly cert_file?: string;
+  readonly key_file?: string;
+}
+
+/** How a server is known, and how we are known to it. */
+export interface TlsSpec extends TlsFiles {
+  /** What the server's certificate is for, when it is not the host of the URI. */
+  readonly server_name?: string;
+}
+
+/**
+ * Where bytes live. `uri` is `nbd://host:port/name` or `nbd+unix:///name?socket=/path`, or one of them with
+ * `nbds` for NBD over TLS, which alone has a use for `tls`.
+ */
 export type BackendSpec =
   | { readonly type: "file"; readonly path: string; readonly direct?: boolean }
   | { readonly type: "device"; readonly path: string }
-  | { readonly type: "nbd"; readonly uri: string };
+  | { readonly type: "nbd"; readonly uri: string; readonly tls?: TlsSpec };
 
 /** A place for a volume's bytes, with the name of the data store that it belongs to. */
 export interface Placement {

@@ -22,7 +22,9 @@ export const nbdAttachment: FrontendAttachment = {
 
 async function attach({ plane, volume, directory }: AttachVolume): Promise<Attachment> {
   const { uri } = await plane.command("exportNbd", { name: volume, description: "PSMA volume" });
-  return { volume, directory, frontend: "nbd", exports: [{ frontend: "nbd", uri }] };
+  const uris = [uri, plane.tlsUri(volume)].filter((one) => one !== undefined);
+  const exports = uris.map((uri) => ({ frontend: "nbd", uri }) as const);
+  return { volume, directory, frontend: "nbd", exports };
 }
 
 async function detach({ plane, attachment, force }: DetachAttachment): Promise<void> {

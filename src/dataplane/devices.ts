@@ -7,7 +7,10 @@ import {
   OPERATION,
   type Operations,
 } from "../backend/mod.ts";
+import type { TlsSpec } from "../codec/mod.ts";
 import { allocateMemory, type Reactor, unmapMemory } from "../sys/mod.ts";
+import type { Ask } from "./questioner.ts";
+import { withPlainUri } from "./tls_way.ts";
 
 const MAX_DEVICES = 64;
 const MAX_TRANSFER_BYTES = 16 << 20;
@@ -20,14 +23,20 @@ export class Devices {
     readonly reactor: Reactor,
     readonly operations: Operations,
     readonly calls: BackendCalls,
+    readonly ask: Ask,
   ) {}
 
-  async open(uri: string): Promise<{ device: number; size_bytes: number }> {
+  /** @throws {PsmaError} unavailable/devices, usage/nbd-uri, store/unreachable, config/tls-file */
+  async open(uri: string, tls: TlsSpec = {}): Promise<{ device: number; size_bytes: number }> {
     if (this.#devices.size >= MAX_DEVICES) {
       throw new PsmaError("unavailable/devices", `Cannot open ${uri}: ${MAX_DEVICES} are open`);
     }
     const { reactor, operations } = this;
-    const backend = await openNbdBackend({ uri, reactor, operations });
+    const backend = await withPlainUri(
+      { type: "nbd", uri, tls },
+      this.ask,
+      (way) => openNbdBackend({ ...way, reactor, operations }),
+    );
     backend.setLossPolicy("hold");
     const device = this.#nextId++;
     this.#devices.set(device, backend);

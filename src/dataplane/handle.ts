@@ -5,7 +5,7 @@
  * expected to end then and be restarted, because volumes recover from their manifests and change maps.
  */
 import { MessageChannel, type MessagePort } from "node:worker_threads";
-import { assert, type Log, PsmaError, toPsmaError } from "../core/mod.ts";
+import { assert, type Log, PsmaError, systemClock, toPsmaError } from "../core/mod.ts";
 import { signalEventFd } from "../sys/mod.ts";
 import type {
   CommandName,
@@ -15,16 +15,25 @@ import type {
   Outcome,
   QuestionName,
   Questions,
+  RelayQuestions,
   ToWorker,
 } from "./messages.ts";
+import { TlsRelay } from "./tls_relay_handle.ts";
+import type { ServeTls } from "./tls_relay_messages.ts";
 
 const MAX_COMMANDS = 4096;
 
 /** Answers to the data plane's questions, given on the main thread. */
 export type QuestionHandlers = {
-  [Name in QuestionName]: (
+  [Name in keyof Questions]: (
     argument: Questions[Name]["argument"],
   ) => Promise<Questions[Name]["answer"]>;
+};
+
+type RelayHandlers = {
+  [Name in keyof RelayQuestions]: (
+    argument: RelayQuestions[Name]["argument"],
+  ) => Promise<RelayQuestions[Name]["answer"]>;
 };
 
 export interface DataPlaneOptions {
@@ -35,6 +44,8 @@ export interface DataPlaneOptions {
   /** Requests in flight over all volumes of this process, and bytes of the largest one. */
   readonly slots?: number;
   readonly maxIo?: number;
+  /** For the sockets of the TLS relay: of this process alone, made when it is missing. Default: a temporary one. */
+  readonly tls_directory?: string;
 }
 
 interface Waiting {
@@ -53,12 +64,24 @@ export class DataPlane {
   readonly #options: DataPlaneOptions;
   #reportDeath: (error: PsmaError) => void = () => {};
   #started: ((eventFd: number) => void) | undefined;
+  readonly #relay: TlsRelay;
+  readonly #relayHandlers: RelayHandlers = {
+    tlsRoute: ({ uri, tls }) => this.#relay.route(uri, tls),
+    tlsFault: ({ uri }) => this.#relay.fault(uri),
+  };
+  #tlsBase: string | undefined;
   #eventFd = -1;
   #seq = 0;
   #stopped = false;
 
   private constructor(options: DataPlaneOptions) {
     this.#options = options;
+    this.#relay = new TlsRelay({
+      directory: options.tls_directory,
+      log: options.log,
+      clock: systemClock,
+      onEvent: (event) => options.onEvent?.(event),
+    });
     this.died = new Promise((_, reject) => this.#reportDeath = reject);
     this.died.catch(() => {});
     const { port1, port2 } = new MessageChannel();
@@ -98,6 +121,19 @@ export class DataPlane {
     return answer as Promise<Commands[Name]["answer"]>;
   }
 
+  /**
+   * Lets NBD clients in by TLS; they reach the NBD server on the Unix socket `forward_to`.
+   * @returns the start of its URIs. @throws {PsmaError} config/tls-file, config/listen, state/address-in-use
+   */
+  async serveTls(serve: ServeTls, public_host?: string): Promise<string> {
+    return this.#tlsBase = await this.#relay.serve(serve, public_host);
+  }
+
+  /** Where clients reach an export by TLS; undefined when they can not. */
+  tlsUri(exportName: string): string | undefined {
+    return this.#tlsBase && `${this.#tlsBase}/${encodeURIComponent(exportName)}`;
+  }
+
   /** Flushes and closes all volumes and ends the worker. Idempotent. */
   async stop(): Promise<void> {
     if (this.#stopped) return;
@@ -105,6 +141,7 @@ export class DataPlane {
       this.#stopped = true;
       this.#port.close();
       this.#worker.terminate();
+      this.#relay.stop();
     });
   }
 
@@ -144,11 +181,9 @@ export class DataPlane {
   async #answer(seq: number, name: QuestionName, argument: unknown) {
     let outcome: Outcome<unknown>;
     try {
-      const questions = this.#options.questions;
-      if (!questions) {
-        throw new PsmaError("state/no-store", `Cannot ask for ${name}: no store here`);
-      }
-      const handler = questions[name] as (argument: unknown) => Promise<unknown>;
+      const handlers = { ...this.#options.questions, ...this.#relayHandlers };
+      const handler = handlers[name] as ((argument: unknown) => Promise<unknown>) | undefined;
+      if (!handler) throw new PsmaError("state/no-store", `Cannot ask for ${name}: no store here`);
       outcome = { ok: true, value: await handler(argument) };
     } catch (error) {
       outcome = { ok: false, error: toPsmaError(error, "store/unreachable").toRecord() };
@@ -162,6 +197,7 @@ export class DataPlane {
     this.#options.log.error("the data plane died", { reason });
     for (const waiting of this.#waiting.values()) waiting.reject(error);
     this.#waiting.clear();
+    this.#relay.stop();
     this.#reportDeath(error);
   }
 }

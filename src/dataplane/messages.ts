@@ -4,9 +4,15 @@
  */
 import type { ErrorRecord } from "../core/mod.ts";
 import type { MirrorState as AnyMirrorState } from "../mirror/mod.ts";
-import type { BackendSpec, CutoverReport, LatencyReport, Placement } from "../codec/mod.ts";
+import type {
+  BackendSpec,
+  CutoverReport,
+  LatencyReport,
+  Placement,
+  TlsSpec,
+} from "../codec/mod.ts";
 
-export type { BackendSpec, CutoverReport, LatencyReport, Placement };
+export type { BackendSpec, CutoverReport, LatencyReport, Placement, TlsSpec };
 
 /** Of a mirror that is there: one that was switched to has ended. */
 export type MirrorState = Exclude<AnyMirrorState, "switched">;
@@ -136,7 +142,10 @@ export interface Commands {
   /** Raises the volume's fencing epoch; sessions with a lower one are cut before it answers. */
   promote: { argument: { name: string; epoch: number }; answer: { epoch: number } };
   /** Opens an NBD export as a client, for programs on the main thread. */
-  openDevice: { argument: { uri: string }; answer: { device: number; size_bytes: number } };
+  openDevice: {
+    argument: { uri: string; tls?: TlsSpec };
+    answer: { device: number; size_bytes: number };
+  };
   readDevice: {
     argument: { device: number; at: number; length: number };
     answer: Uint8Array;
@@ -163,7 +172,16 @@ export interface Questions {
   promote: { argument: { target: Placement; epoch: number }; answer: null };
 }
 
-export type QuestionName = keyof Questions;
+/** Questions about the TLS relay, which the data plane's handle answers by itself. */
+export interface RelayQuestions {
+  /** A URI on a Unix socket that leads to the `nbds` one. */
+  tlsRoute: { argument: { uri: string; tls: TlsSpec }; answer: string };
+  /** Why the latest connection over a route failed; null when it did not. */
+  tlsFault: { argument: { uri: string }; answer: string | null };
+}
+
+export type AllQuestions = Questions & RelayQuestions;
+export type QuestionName = keyof AllQuestions;
 
 /** Something that happened, for the event log. */
 export interface DataPlaneEvent {

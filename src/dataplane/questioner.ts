@@ -1,13 +1,13 @@
 /** Questions from the data-plane thread to the main thread, as promises that the reactor wakes up for. */
 import { PsmaError, type Turns } from "../core/mod.ts";
-import type { FromWorker, Outcome, QuestionName, Questions } from "./messages.ts";
+import type { AllQuestions, FromWorker, Outcome, QuestionName } from "./messages.ts";
 
 const LIMIT_MS = 30_000;
 
 export type Ask = <Name extends QuestionName>(
   name: Name,
-  argument: Questions[Name]["argument"],
-) => Promise<Questions[Name]["answer"]>;
+  argument: AllQuestions[Name]["argument"],
+) => Promise<AllQuestions[Name]["answer"]>;
 
 export class Questioner {
   readonly #waiting = new Map<number, (outcome: Outcome<unknown>) => void>();
@@ -31,7 +31,7 @@ export class Questioner {
     const outcome = await Promise.race([promise, late]);
     this.#waiting.delete(seq);
     if (!outcome.ok) throw PsmaError.fromRecord(outcome.error);
-    return outcome.value as Questions[typeof name]["answer"];
+    return outcome.value as AllQuestions[typeof name]["answer"];
   };
 
   answered(seq: number, outcome: Outcome<unknown>): void {

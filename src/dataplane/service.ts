@@ -71,7 +71,7 @@ export class Service implements DataPlaneContext {
     this.operations = new Operations(2 * slots + COPIER_OPERATIONS, this.batchClock);
     this.requests = new Requests(this.memory.allocate(slots * slotBytes(maxIo)), slots, maxIo);
     this.calls = new BackendCalls(this.operations, this.reactor);
-    this.#devices = new Devices(this.reactor, this.operations, this.calls);
+    this.#devices = new Devices(this.reactor, this.operations, this.calls, this.ask);
     this.supervise("housekeeping", this.#keepHouse());
   }
 
@@ -200,7 +200,7 @@ export class Service implements DataPlaneContext {
       await this.#nbd?.promote(name, epoch);
       return { epoch };
     },
-    openDevice: ({ uri }) => this.#devices.open(uri),
+    openDevice: ({ uri, tls }) => this.#devices.open(uri, tls),
     readDevice: ({ device, at, length }) => this.#devices.read(device, at, length),
     writeDevice: async ({ device, at, bytes }) => {
       await this.#devices.write(device, at, new Uint8Array(bytes));

@@ -7,6 +7,7 @@ import { type Backend, DeviceBackend, FileBackend, openNbdBackend } from "../bac
 import type { MirrorEventSink } from "../mirror/mod.ts";
 import { type BackendSpec, type ManifestFile, Volume } from "../volume/mod.ts";
 import type { DataPlaneContext } from "./context.ts";
+import { withPlainUri } from "./tls_way.ts";
 import type { OpenVolume } from "./messages.ts";
 import { VolumeDirectory } from "./volume_directory.ts";
 
@@ -84,11 +85,11 @@ async function openActive(
 /**
  * @param expectedSizeBytes given for a backend that may be away now: it is then waited for, not refused.
  * @param volume whose backend it is, for the events of its connection.
- * @throws {PsmaError} store/unreachable, sys/...
+ * @throws {PsmaError} store/unreachable, config/tls-file, sys/...
  */
 export async function openBackend(
   spec: BackendSpec,
-  { reactor, operations, repeats }: DataPlaneContext,
+  { reactor, operations, repeats, ask }: DataPlaneContext,
   expectedSizeBytes?: number,
   volume?: string,
 ): Promise<Backend> {
@@ -96,11 +97,12 @@ export async function openBackend(
     return new FileBackend({ path: spec.path, reactor, operations, direct: spec.direct ?? false });
   }
   if (spec.type === "device") return new DeviceBackend({ path: spec.path, reactor, operations });
-  return await openNbdBackend({
-    uri: spec.uri,
-    reactor,
-    operations,
-    onEvent: (event) => repeats.tell({ ...event, ...(volume === undefined ? {} : { volume }) }),
-    ...(expectedSizeBytes === undefined ? {} : { expectedSizeBytes }),
-  });
+  return await withPlainUri(spec, ask, (way) =>
+    openNbdBackend({
+      ...way,
+      reactor,
+      operations,
+      onEvent: (event) => repeats.tell({ ...event, ...(volume === undefined ? {} : { volume }) }),
+      ...(expectedSizeBytes === undefined ? {} : { expectedSizeBytes }),
+    }));
 }

@@ -69,6 +69,11 @@ export class RawNbd implements Disposable {
     return new RawNbd(await Deno.connect({ transport: "unix", path }));
   }
 
+  /** Connects to a port of this machine. */
+  static async dial(port: number): Promise<RawNbd> {
+    return new RawNbd(await Deno.connect({ hostname: "127.0.0.1", port }));
+  }
+
   /** Connects and goes through negotiation. @throws {Error} with the server's words when refused. */
   static async enter(path: string, name: string, wish: RawWish = {}): Promise<RawNbd> {
     const raw = await RawNbd.connect(path);

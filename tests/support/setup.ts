@@ -20,6 +20,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   "libnbd-bin": ["nbdinfo", "nbdcopy"],
   mount: ["mount", "umount", "losetup"],
   nbdkit: ["nbdkit"],
+  openssl: ["openssl"],
   procps: ["ps"],
   "qemu-system-common": ["qemu-storage-daemon"],
   "qemu-utils": ["qemu-img", "qemu-nbd"],

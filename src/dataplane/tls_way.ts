@@ -1,0 +1,32 @@
+/** From an export that is reached over TLS to the way there: a Unix socket of the TLS relay. */
+import { PsmaError, toPsmaError } from "../core/mod.ts";
+import type { BackendSpec } from "../codec/mod.ts";
+import type { Ask } from "./questioner.ts";
+import { isTlsUri } from "./tls_relay_uri.ts";
+
+/** What an NBD client connects to. @param place what people call it, when that is something else. */
+export interface PlainWay {
+  readonly uri: string;
+  readonly place?: string;
+}
+
+/**
+ * Lets `open` connect to an export, whether or not it takes TLS.
+ * @throws {PsmaError} what `open` throws, with the relay's reason where it has one; usage/nbd-uri, config/tls-file
+ */
+export async function withPlainUri<T>(
+  { uri, tls = {} }: Extract<BackendSpec, { type: "nbd" }>,
+  ask: Ask,
+  open: (way: PlainWay) => Promise<T>,
+): Promise<T> {
+  if (!isTlsUri(uri)) return await open({ uri });
+  const way = { uri: await ask("tlsRoute", { uri, tls }), place: uri.replace(/\/[^/]*$/, "") };
+  try {
+    return await open(way);
+  } catch (error) {
+    const { code, hint } = toPsmaError(error);
+    const fault = await ask("tlsFault", { uri: way.uri });
+    if (fault === null) throw error;
+    throw new PsmaError(code, fault, { cause: error, ...(hint === undefined ? {} : { hint }) });
+  }
+}
