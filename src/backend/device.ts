@@ -63,6 +63,7 @@ function claim(path: string): OpenedFile {
     sizeBytes: shape.sizeBytes,
     description: `device ${path}`,
     alignment: { memoryBytes, offsetBytes: shape.blockBytes },
+    zeroesFast: false,
   };
 }
 

@@ -52,6 +52,8 @@ export interface OpenedFile {
   readonly description: string;
   /** Undefined through the page cache, which takes every alignment. */
   readonly alignment: DirectAlignment | undefined;
+  /** Zeroing a range without punching it never means writing zeros. */
+  readonly zeroesFast: boolean;
 }
 
 export class FileBackend implements Backend {
@@ -65,6 +67,7 @@ export class FileBackend implements Backend {
   readonly #operations: Operations;
   readonly #zeros: Memory;
   readonly #unaligned: UnalignedOperations | undefined;
+  readonly #zeroesFast: boolean;
   #sizeBytes: number;
   #inFlight = 0;
   #closed = false;
@@ -80,6 +83,7 @@ export class FileBackend implements Backend {
     this.description = opened.description;
     this.#fd = opened.fd;
     this.#sizeBytes = opened.sizeBytes;
+    this.#zeroesFast = opened.zeroesFast;
     this.#reactor = options.reactor;
     this.#operations = options.operations;
     this.#kind = options.reactor.ring.register((op, result) => this.#completed(op, result));
@@ -131,11 +135,17 @@ export class FileBackend implements Backend {
     const keeps = operations.code[op] === OPERATION.writeZeroes &&
       ((operations.flags[op] as number) & OPERATION_FLAG.noHole) !== 0;
     const punches = !keeps && this.#canPunch;
-    if (!punches && !this.#canZero) return this.#writeZeros(op);
+    if (!punches && !(this.#canZero && this.#zeroesAsAsked(op))) return this.#writeZeros(op);
     operations.scratch[op] = punches ? PHASE.punching : PHASE.zeroing;
     const at = operations.at[op] as number, length = operations.length[op] as number;
     const mode = punches ? PUNCH_HOLE_KEEP_SIZE : ZERO_RANGE_KEEP_SIZE;
     ring.fallocate(this.#fd, mode, at, length, this.#kind, op);
+  }
+
+  /** Not where only fast zeros are wanted, and the kernel may write them itself. */
+  #zeroesAsAsked(op: number): boolean {
+    const flags = this.#operations.flags[op] as number;
+    return this.#zeroesFast || (flags & OPERATION_FLAG.fastZero) === 0;
   }
 
   #transfer(op: number) {
@@ -251,6 +261,7 @@ export class FileBackend implements Backend {
       }
     } finally {
       this.#inFlight--;
+      this.#unaligned?.resume();
     }
     return extents;
   }
@@ -294,7 +305,7 @@ function openExisting({ path, direct = false }: FileBackendOptions): OpenedFile 
   const description = `file ${path}`;
   const fd = direct ? openDirect(path) : openFile(path);
   const sizeBytes = fileSize(fd);
-  if (!direct) return { fd, sizeBytes, description, alignment: undefined };
+  if (!direct) return { fd, sizeBytes, description, alignment: undefined, zeroesFast: true };
   const alignment = directAlignment(fd) ?? PAGE_ALIGNED;
   if (sizeBytes % alignment.offsetBytes !== 0) {
     closeFile(fd);
@@ -305,7 +316,7 @@ function openExisting({ path, direct = false }: FileBackendOptions): OpenedFile 
       { hint: "Lengthen the file to a multiple, or leave out `direct`." },
     );
   }
-  return { fd, sizeBytes, description, alignment };
+  return { fd, sizeBytes, description, alignment, zeroesFast: true };
 }
 
 function openDirect(path: string): number {

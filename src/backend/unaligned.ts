@@ -11,10 +11,10 @@
 import { assert } from "../core/mod.ts";
 import { allocateMemory, copyMemory, type DirectAlignment, type Memory } from "../sys/mod.ts";
 import { OpQueue } from "./nbd_queue.ts";
-import { OPERATION, type Operations } from "./operations.ts";
+import { OPERATION, OPERATION_FLAG, type Operations } from "./operations.ts";
 
 const BOUNCE_BYTES = 64 * 1024;
-const NONE = -1;
+const NONE = -1, EOPNOTSUPP = 95;
 
 /** The backend as it looks from here. */
 export interface AlignedEngine {
@@ -113,7 +113,9 @@ export class UnalignedOperations {
     asked.address = operations.address[op] as number;
     this.#running = op;
     this.#done = 0;
-    this.#nextStep(op);
+    // Parts of blocks have to be written: where only fast zeros are wanted nothing may have changed.
+    if ((asked.flags & OPERATION_FLAG.fastZero) !== 0) this.#finish(op, EOPNOTSUPP);
+    else this.#nextStep(op);
   }
 
   /** Whole blocks are zeroed as they are; everything else goes block by block through the buffer. */

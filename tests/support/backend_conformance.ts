@@ -13,7 +13,7 @@ import { tempDir } from "./temp.ts";
 const MIB = 1 << 20;
 const SIZE_BYTES = 16 * MIB;
 const ROUNDS = 40;
-const PAGE_BYTES = 4096;
+const PAGE_BYTES = 4096, EOPNOTSUPP = 95;
 
 /** Somewhere that holds bytes: a file, a device, a server. */
 export interface Place extends AsyncDisposable {
@@ -134,6 +134,29 @@ export function backendConformance(subject: Subject): void {
         assert.ok(isFull(found.subarray(end), 9), `${kind}: after`);
       }
     }
+  });
+
+  test("makes fast zeros, or none at all", async ({ io }) => {
+    const bytes = new Uint8Array(4 * PAGE_BYTES).fill(9), { fastZero, noHole } = OPERATION_FLAG;
+    for (const [at, length] of [[0, 2 * PAGE_BYTES], [700, PAGE_BYTES + 1]] as const) {
+      for (const flags of [fastZero, fastZero | noHole]) {
+        await io.write({ at: 0 }, bytes);
+        const errno = await io.tryZero("writeZeroes", { at, length, flags });
+        assert.ok(errno === 0 || errno === EOPNOTSUPP, `errno ${errno}`);
+        const found = await io.read({ at: 0 }, bytes.length);
+        assert.ok(isFull(found.subarray(at, at + length), errno === 0 ? 0 : 9), `at ${at}`);
+        assert.ok(isFull(found.subarray(at + length), 9), "after");
+      }
+    }
+  });
+
+  test("works off unaligned operations behind aligned ones", async ({ io, rng }) => {
+    const bytes = new Uint8Array(64 * 1024).fill(1 + rng.below(255));
+    const writes = Array.from({ length: 30 }, (_, i) => io.write({ at: i * bytes.length }, bytes));
+    const read = io.read({ at: 1, skew: 8 }, 10);
+    const extents = io.backend.dataExtents(0, SIZE_BYTES);
+    await Promise.all([...writes, io.write({ at: 15 * MIB + 1 }, bytes.subarray(0, 1)), extents]);
+    assert.equal((await read).length, 10);
   });
 
   test("fails what reaches beyond its end, and goes on", async ({ io, backend }) => {

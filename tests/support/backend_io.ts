@@ -54,9 +54,16 @@ export class BackendIo {
     kind: "trim" | "writeZeroes",
     { at, length, flags = 0 }: { at: number; length: number; flags?: number },
   ): Promise<void> {
+    assert.equal(await this.tryZero(kind, { at, length, flags }), 0, `${kind} ${length} at ${at}`);
+  }
+
+  /** @returns the errno. */
+  async tryZero(
+    kind: "trim" | "writeZeroes",
+    { at, length, flags = 0 }: { at: number; length: number; flags?: number },
+  ): Promise<number> {
     const given = { at, length, address: 0, flags };
-    const errno = await this.thread.calls.run(this.backend, OPERATION[kind], given);
-    assert.equal(errno, 0, `${kind} ${length} at ${at}`);
+    return await this.thread.calls.run(this.backend, OPERATION[kind], given);
   }
 
   async flush(): Promise<void> {
