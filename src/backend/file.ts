@@ -11,7 +11,6 @@ import { errnoText, PsmaError, toPsmaError } from "../core/mod.ts";
 import { FSYNC_DATASYNC, RWF_DSYNC } from "../codec/mod.ts";
 import {
   allocatedBytes,
-  allocateMemory,
   closeFile,
   type DirectAlignment,
   directAlignment,
@@ -26,10 +25,10 @@ import type { Backend, Extent, LossPolicy } from "./backend.ts";
 import { BackendMeter } from "./meter.ts";
 import { OPERATION, OPERATION_FLAG, type Operations } from "./operations.ts";
 import { type AlignedEngine, UnalignedOperations } from "./unaligned.ts";
+import { ZERO_BYTES, zeros } from "./zeros.ts";
 
 const EINTR = 4, EIO = 5, EAGAIN = 11, EOPNOTSUPP = 95, EINVAL = 22;
 const PUNCH_HOLE_KEEP_SIZE = 0x03, ZERO_RANGE_KEEP_SIZE = 0x11;
-const ZERO_BYTES = 1 << 20;
 const RUNS_PER_TURN = 64;
 
 /** Phases of one operation, in `operations.scratch`. */
@@ -330,11 +329,4 @@ function openDirect(path: string): number {
       { hint: "Leave out `direct`, or move the file.", cause: error },
     );
   }
-}
-
-let zeroMemory: Memory | undefined;
-
-/** One megabyte of zeros that nobody writes to. */
-function zeros(): Memory {
-  return zeroMemory ??= allocateMemory(ZERO_BYTES);
 }

@@ -1,136 +1,149 @@
 /**
- * A backend on an NBD server: many requests in flight on one connection, which is made anew when it is lost.
+ * A backend on an NBD server: many requests in flight on one connection, or on several where the server
+ * allows it; connections that are lost are made anew.
  *
- * Faults: when the connection is lost, `hold` keeps every operation without an answer and sends it again,
- * in order, after a reconnect; `fail` completes them with EIO as soon as the kernel is done with their
- * memory, and those that come until the reconnect at once. Both reconnect with growing pauses, for ever.
- * A server that fences us out is final: everything fails, and nothing is tried again.
+ * Faults: when a connection is lost, `hold` keeps its operations and sends them again, in order, by the
+ * others or after a reconnect; `fail` completes them with EIO as soon as the kernel is done with their memory,
+ * and those that come while there is no connection at once. A server that stays connected and leaves a
+ * request without an answer for too long counts as lost; the limit rises while that repeats, so that slow work
+ * ends one day. All reconnect with growing pauses, for ever. A server that fences us out is final.
  * Not promised: what was written and not flushed may be gone when the server itself died; `onLost` says so.
  * Nor can a client know when requests of a lost connection end in the server: one that runs late there could
  * land after a newer write. PSMA's fenced server lets a writer in only when those before it have drained.
  *
+ * Several connections: operations in flight have no order among each other, on one connection or on many, so
+ * each goes where least is waiting. CAN_MULTI_CONN makes a flush by any of them cover what was answered by all.
+ *
  * What a server cannot do is emulated: FUA by a flush afterwards, write-zeroes by writing zeros. Trim is
- * write-zeroes that may leave a hole, because NBD's own trim promises nothing of what is read later. An operation larger than the server's limit goes in pieces, one after the other.
+ * write-zeroes that may leave a hole, because NBD's own trim promises nothing of what is read later. An
+ * operation larger than the server's limit goes in pieces, one after the other.
  * Hot path: submit, the hook and the replies neither allocate, await nor throw.
  */
-import { PsmaError, toPsmaError } from "../core/mod.ts";
+import { type Deferred, PsmaError, systemRng } from "../core/mod.ts";
 import { NBD_ERROR, NBD_FLAG, nbdErrorOf } from "../codec/mod.ts";
-import { closeFile, type Reactor } from "../sys/mod.ts";
+import type { Reactor } from "../sys/mod.ts";
 import type { Backend, Extent, LossPolicy } from "./backend.ts";
 import { BackendMeter } from "./meter.ts";
-import { NbdConnection, type NbdConnectionEvents } from "./nbd_connection.ts";
-import { type NbdConnected, NbdDialler, type NbdOffer, NO_OFFER } from "./nbd_handshake.ts";
-import type { NbdBackendEvent, NbdBackendOptions } from "./nbd_options.ts";
-import { can, isTooSlow, needsFlush, nextPiece, type Piece, STEP } from "./nbd_piece.ts";
+import { NbdDialler } from "./nbd_dialler.ts";
+import type { NbdLane } from "./nbd_lane.ts";
+import { NbdLanes, type NbdLanesOwner } from "./nbd_lanes.ts";
+import { can } from "./nbd_offer.ts";
+import type { NbdBackendOptions } from "./nbd_options.ts";
+import {
+  isTooSlow,
+  needsFlush,
+  nextPiece,
+  type Piece,
+  STEP,
+  stepAfterRefusedZero,
+} from "./nbd_piece.ts";
 import { OpList, OpQueue } from "./nbd_queue.ts";
+import { NbdRequests, NOWHERE } from "./nbd_requests.ts";
+import { NbdStatus, type NbdStatusHost } from "./nbd_status.ts";
 import { parseNbdUri, targetText } from "./nbd_uri.ts";
-import { OPERATION, OPERATION_FLAG, type Operations } from "./operations.ts";
+import { NbdWatch } from "./nbd_watch.ts";
+import { OPERATION, type Operations } from "./operations.ts";
 
 const EIO = 5;
-const BACKOFF_MS_MIN = 50, BACKOFF_MS_MAX = 2000, GROW_MS = 10_000, GOODBYE_MS = 1000;
-
-/**
- * `up`: connected. `ending`: the connection is over, the kernel not yet done with it. `down`: being made
- * anew. `finished`: fenced out or closed, for good.
- */
-type State = "up" | "ending" | "down" | "finished";
+const GROW_MS = 10_000, ANSWER_LIMIT_MS = 30_000;
+/** How far the limit for an answer rises while what overran it overruns it again. */
+const PATIENCE_MAX = 8;
+/** In place of a connection: the operation is about to fail. */
+const DOOMED = -2;
 
 /**
  * Connects to an export; the loss policy is `hold` until it is set.
- * @throws {PsmaError} usage/nbd-uri, store/unreachable, store/nbd-protocol, not-found/export, fenced/epoch
+ * @throws {PsmaError} usage/nbd-uri, usage/host, store/unreachable, store/nbd-protocol, not-found/export, fenced/epoch
  */
 export async function openNbdBackend(options: NbdBackendOptions): Promise<NbdBackend> {
-  const { uri, place, reactor } = options;
-  const target = { ...parseNbdUri(uri), ...(place === undefined ? {} : { place }) };
-  const dialler = new NbdDialler(reactor, target);
+  const backend = new NbdBackend(options);
   try {
-    return new NbdBackend(options, dialler, await dialler.enter());
+    await backend.open();
+    return backend;
   } catch (error) {
-    const { code } = toPsmaError(error);
-    // Whoever names a size waits for the server, and for the export: it is tried again like a lost one.
-    if (options.expectedSizeBytes === undefined || code === "usage/nbd-uri") throw error;
-    return new NbdBackend(options, dialler, options.expectedSizeBytes);
+    await backend.close();
+    throw error;
   }
 }
 
-export class NbdBackend implements Backend, NbdConnectionEvents {
+export class NbdBackend implements Backend, NbdLanesOwner, NbdStatusHost {
   readonly description: string;
   readonly meter: BackendMeter = new BackendMeter();
   onLost: (() => void) | undefined = undefined;
   readonly #reactor: Reactor;
   readonly #operations: Operations;
-  readonly #onEvent: (event: NbdBackendEvent) => void;
-  readonly #dialler: NbdDialler;
+  readonly #expectedSizeBytes: number | undefined;
+  readonly #lanes: NbdLanes;
   readonly #prober: NbdDialler;
-  readonly #connection: NbdConnection;
+  readonly #requests: NbdRequests;
+  readonly #watch: NbdWatch;
+  readonly #status: NbdStatus;
   /** All operations without an answer, in order of submission. */
   readonly #waiting: OpList;
   /** Those of them whose next piece is to be sent. */
   readonly #ready: OpQueue;
-  /** Per operation: a number for each piece sent, the piece's bytes, and whether its reply is awaited. */
-  readonly #generation: Uint32Array;
-  readonly #pieceBytes: Float64Array;
-  readonly #sent: Uint8Array;
   readonly #piece: Piece = { type: 0, flags: 0, at: 0, length: 0, payload: 0 };
-  #sentCount = 0;
-  #offer: NbdOffer;
-  #sizeBytes: number;
   #policy: LossPolicy = "hold";
-  #state: State = "up";
+  /** Fenced out or closed, for good. */
+  #finished = false;
   /** True while `grow` lets what is in flight end, to connect anew. */
   #renewing = false;
   #growing = false;
   #closing = false;
-  #backoffMs = BACKOFF_MS_MIN;
+  #patience = 1;
   #changeWaiters: (() => void)[] = [];
   readonly #afterBatch = () => this.#pump();
 
-  /** @param connected a connection, or the size to believe in until there is one. */
-  constructor(
-    options: NbdBackendOptions,
-    dialler: NbdDialler,
-    connected: NbdConnected | number,
-  ) {
-    const { reactor, operations } = options;
-    this.description = `nbd ${targetText(dialler.target)}`;
+  /** @throws {PsmaError} usage/nbd-uri, usage/host, usage/socket-path */
+  constructor(options: NbdBackendOptions) {
+    const { reactor, operations, onEvent = () => {}, rng = systemRng, connections = 1 } = options;
+    const { capacity } = operations, { place } = options;
+    const target = { ...parseNbdUri(options.uri), ...(place === undefined ? {} : { place }) };
+    const requests = new NbdRequests(capacity), description = `nbd ${targetText(target)}`;
+    this.description = description;
     this.#reactor = reactor;
     this.#operations = operations;
-    this.#onEvent = options.onEvent ?? (() => {});
-    this.#dialler = dialler;
-    this.#prober = new NbdDialler(reactor, dialler.target);
-    const away = typeof connected === "number";
-    this.#offer = away ? { ...NO_OFFER, sizeBytes: connected } : connected.offer;
-    this.#sizeBytes = this.#offer.sizeBytes;
-    this.#waiting = new OpList(operations.capacity);
-    this.#ready = new OpQueue(operations.capacity);
-    this.#generation = new Uint32Array(operations.capacity);
-    this.#pieceBytes = new Float64Array(operations.capacity);
-    this.#sent = new Uint8Array(operations.capacity);
-    this.#connection = new NbdConnection(reactor.ring, operations.capacity, this);
+    this.#expectedSizeBytes = options.expectedSizeBytes;
+    this.#requests = requests;
+    this.#waiting = new OpList(capacity);
+    this.#ready = new OpQueue(capacity);
+    this.#status = new NbdStatus(requests, this);
+    this.#prober = new NbdDialler(reactor, target, options);
+    const { dialLimitMs, resolveHost, answerLimitMs = ANSWER_LIMIT_MS } = options;
+    const shared = { reactor, requests, target, rng, dialLimitMs, resolveHost };
+    this.#lanes = new NbdLanes({ ...shared, description, connections, onEvent }, this);
+    this.#watch = new NbdWatch(reactor, answerLimitMs, () => this.#lookForStalls());
     reactor.afterBatch.push(this.#afterBatch);
-    if (away) {
-      this.#state = "down";
-      this.#reconnect();
-    } else this.#connection.start(connected.fd);
+  }
+
+  /** Connects for the first time. @throws as `openNbdBackend`; it is then to be closed. */
+  async open(): Promise<void> {
+    await this.#lanes.open(this.#expectedSizeBytes);
   }
 
   get sizeBytes(): number {
-    return this.#sizeBytes;
+    return this.#lanes.sizeBytes;
   }
 
   get connected(): boolean {
-    return this.#state === "up";
+    return this.#lanes.connected;
+  }
+
+  /** How many connections are up. */
+  get connections(): number {
+    return this.#lanes.up;
   }
 
   /** The server takes no writes from us. */
   get readOnly(): boolean {
-    return can(this.#offer, NBD_FLAG.readOnly);
+    return can(this.#lanes.leader.offer, NBD_FLAG.readOnly);
   }
 
   submit(op: number): void {
     this.#operations.begin(op, this.meter);
     this.#operations.scratch[op] = STEP.itself;
-    this.#sent[op] = 0;
+    this.#requests.lane[op] = NOWHERE;
+    this.#requests.bornTick[op] = this.#watch.tick;
     this.#waiting.append(op);
     if (this.#failsNow()) return this.#complete(op, EIO);
     this.#ready.push(op);
@@ -139,68 +152,56 @@ export class NbdBackend implements Backend, NbdConnectionEvents {
 
   /** True when an operation cannot be sent and must not wait either. */
   #failsNow(): boolean {
-    if (this.#state === "finished") return true;
-    return this.#state !== "up" && !this.#renewing && this.#policy === "fail";
+    return this.#finished ||
+      (this.#policy === "fail" && !this.#lanes.connected && !this.#renewing);
   }
 
-  /** After a batch: what is ready leaves in one send. */
+  /** After a batch: what is ready leaves in one send per connection. */
   #pump() {
-    const connection = this.#connection, ready = this.#ready;
-    if (this.#state !== "up" || this.#renewing || ready.length === 0) return;
-    while (ready.length > 0 && connection.hasRoom) this.#sendPiece(ready.shift());
-    connection.flush();
+    const ready = this.#ready, lanes = this.#lanes;
+    if (ready.length === 0 || this.#renewing || !lanes.connected) return;
+    while (ready.length > 0) {
+      const lane = lanes.roomiest();
+      if (lane === undefined) break;
+      this.#sendPiece(lane, ready.shift());
+    }
+    lanes.flush();
+    this.#watch.arm();
   }
 
   onRoom(): void {
     this.#reactor.hooksWanted = true;
-    this.#connection.flush();
   }
 
-  #sendPiece(op: number) {
-    const piece = this.#piece;
-    if (isTooSlow(this.#operations, op, this.#offer)) {
-      return this.#complete(op, NBD_ERROR.notSupported);
-    }
-    nextPiece(this.#operations, op, this.#offer, piece);
+  #sendPiece(lane: NbdLane, op: number) {
+    const piece = this.#piece, operations = this.#operations;
+    if (isTooSlow(operations, op, lane.offer)) return this.#complete(op, NBD_ERROR.notSupported);
+    nextPiece(operations, op, lane.offer, piece);
     if (piece.type < 0) return this.#complete(op, 0);
-    const generation = ((this.#generation[op] as number) + 1) >>> 0;
-    this.#generation[op] = generation;
-    this.#pieceBytes[op] = piece.length;
-    this.#sent[op] = 1;
-    this.#sentCount++;
-    const { type, flags, at, length, payload } = piece;
-    this.#connection.queue(type, flags, generation, op, at, length, payload);
+    const address = (operations.address[op] as number) + (operations.progress[op] as number);
+    const generation = this.#requests.begin(op, lane.index, piece, address, this.#watch.tick);
+    lane.queue(op, generation, piece);
   }
 
-  payloadBytes(cookieHigh: number, cookieLow: number): number {
-    if (cookieLow >= this.#operations.capacity || this.#sent[cookieLow] === 0) return -1;
-    if (this.#generation[cookieLow] !== cookieHigh) return -1;
-    return this.#operations.code[cookieLow] === OPERATION.read
-      ? this.#pieceBytes[cookieLow] as number
-      : 0;
-  }
-
-  payloadAddress(cookieLow: number): number {
-    return (this.#operations.address[cookieLow] as number) +
-      (this.#operations.progress[cookieLow] as number);
-  }
-
-  onReply(op: number, error: number): void {
-    this.#sent[op] = 0;
-    this.#sentCount--;
-    this.#backoffMs = BACKOFF_MS_MIN;
-    if (this.#renewing && this.#sentCount === 0) this.#changed();
-    if (error !== 0) return this.#onError(op, nbdErrorOf(error));
-    const operations = this.#operations;
+  onReply(lane: NbdLane, op: number, error: number): void {
+    const requests = this.#requests, operations = this.#operations;
+    requests.end(op);
+    if (this.#renewing && requests.awaited === 0) this.#changed();
+    if (op === requests.statusCookie) return this.#status.onReply(error);
+    if (error !== 0) return this.#onError(lane, op, nbdErrorOf(error));
     if (operations.scratch[op] === STEP.flushing || operations.code[op] === OPERATION.flush) {
       return this.#complete(op, 0);
     }
-    const progress = (operations.progress[op] as number) + (this.#pieceBytes[op] as number);
+    const progress = (operations.progress[op] as number) + (requests.bytes[op] as number);
     operations.progress[op] = progress;
     if (progress < (operations.length[op] as number)) return this.#again(op);
-    if (!needsFlush(operations, op, this.#offer)) return this.#complete(op, 0);
+    if (!needsFlush(operations, op, lane.offer)) return this.#complete(op, 0);
     operations.scratch[op] = STEP.flushing;
     this.#again(op);
+  }
+
+  onExtent(length: number, flags: number): void {
+    this.#status.onExtent(length, flags);
   }
 
   #again(op: number) {
@@ -208,17 +209,16 @@ export class NbdBackend implements Backend, NbdConnectionEvents {
     this.#reactor.hooksWanted = true;
   }
 
-  #onError(op: number, errno: number) {
-    const operations = this.#operations, code = operations.code[op] as number;
-    const fastOnly = ((operations.flags[op] as number) & OPERATION_FLAG.fastZero) !== 0;
-    const zeroing = code === OPERATION.trim || (code === OPERATION.writeZeroes && !fastOnly);
-    if (zeroing && errno === NBD_ERROR.notSupported && operations.scratch[op] === STEP.itself) {
-      operations.scratch[op] = STEP.writingZeros;
+  #onError(lane: NbdLane, op: number, errno: number) {
+    const step = stepAfterRefusedZero(this.#operations, op, lane.offer);
+    if (errno === NBD_ERROR.notSupported && step !== undefined) {
+      this.#operations.scratch[op] = step;
       return this.#again(op);
     }
     if (errno === NBD_ERROR.shutdown && this.#policy === "hold") {
       // It leaves, and will come back or not: the operation waits for that like the others.
-      return this.#dropConnection("it is shutting down");
+      this.#again(op);
+      return lane.drop("it is shutting down");
     }
     this.#complete(op, errno);
   }
@@ -229,95 +229,111 @@ export class NbdBackend implements Backend, NbdConnectionEvents {
     if (this.#waiting.length === 0) this.#changed();
   }
 
-  /** Ends the connection from this side as if it had been lost. */
-  #dropConnection(reason: string) {
-    if (this.#state !== "up") return;
-    this.#connection.end();
-    this.connectionLost(reason);
+  // ---- Connections come and go ----
+
+  onUp(): void {
+    this.#reactor.hooksWanted = true;
+    this.#changed();
   }
 
-  connectionLost(reason: string): void {
-    this.#state = "ending";
-    if (this.#closing) return;
-    this.#say("nbd.lost", "warning", `lost ${this.description}: ${reason}`);
+  onDown(): void {
     this.onLost?.();
   }
 
-  /** The kernel is done with the connection: memory of operations is free again. */
-  connectionEnded(): void {
-    this.#sentCount = 0;
-    this.#state = this.#closing ? "finished" : "down";
-    if (this.#failsNow()) this.#failAll();
+  /** What the connection carried is sent anew, or fails. */
+  onEnded(lane: NbdLane): void {
+    const requests = this.#requests;
+    const lost = this.#where((op) => requests.lane[op] === lane.index);
+    for (const op of lost) requests.end(op);
+    if (requests.lane[requests.statusCookie] === lane.index) {
+      requests.end(requests.statusCookie);
+      this.#status.onLost();
+    }
+    if (this.#failsNow()) this.#failUnsent();
+    // Others carry on; but whoever mirrors learns at once what this one has not done.
+    else if (this.#policy === "fail" && !this.#renewing) this.#fail(lost);
+    else this.#queueUnsent();
     this.#changed();
-    if (!this.#closing) this.#reconnect();
   }
 
-  #failAll() {
+  onFenced(): void {
+    this.#finished = true;
+    this.#failUnsent();
+    this.#changed();
+  }
+
+  /** Operations without an answer that fit, in order of submission. */
+  #where(fits: (op: number) => boolean): number[] {
+    const found: number[] = [], waiting = this.#waiting;
+    for (let op = waiting.first; op >= 0; op = waiting.after(op)) if (fits(op)) found.push(op);
+    return found;
+  }
+
+  /** In order of submission, those that were sent before and those that were not. */
+  #queueUnsent() {
     this.#ready.clear();
-    for (let left = this.#waiting.length; left > 0; left--) {
-      this.#complete(this.#waiting.first, EIO);
-    }
+    for (const op of this.#where((op) => this.#requests.lane[op] === NOWHERE)) this.#again(op);
   }
 
-  /** Tries until it is connected, closed or fenced out. Never rejects. */
-  async #reconnect(): Promise<void> {
-    while (this.#state === "down") {
-      if (!this.#renewing) {
-        await this.#reactor.sleep(this.#backoffMs);
-        this.#backoffMs = Math.min(this.#backoffMs * 2, BACKOFF_MS_MAX);
-        if (this.#state !== "down") return;
-      }
-      try {
-        this.#resume(await this.#dialler.enter());
-      } catch (error) {
-        const failure = toPsmaError(error, "store/unreachable");
-        if (failure.code === "fenced/epoch") return this.#finish(failure.message);
-        // Tried again, quietly: that it was lost has been said.
-        if (this.#renewing) await this.#reactor.sleep(BACKOFF_MS_MIN);
-      }
-    }
-  }
-
-  /** Goes on, on a new connection: everything without an answer is sent again, in order. */
-  #resume(connected: NbdConnected) {
-    const { fd, offer } = connected;
-    if (this.#state !== "down" || offer.sizeBytes < this.#sizeBytes) {
-      closeFile(fd);
-      if (this.#state !== "down") return;
-      this.#say("nbd.shrunk", "error", `${this.description} has only ${offer.sizeBytes} bytes now`);
-      throw new PsmaError("store/shrunk", `Cannot use ${this.description}: it has shrunk`);
-    }
-    this.#offer = offer;
-    this.#state = "up";
+  /** What the kernel still has fails later, when it is done with it. */
+  #failUnsent() {
     this.#ready.clear();
-    for (let op = this.#waiting.first; op >= 0; op = this.#waiting.after(op)) {
-      this.#sent[op] = 0;
-      this.#ready.push(op);
-    }
-    this.#connection.start(fd);
-    this.#reactor.hooksWanted = true;
-    if (!this.#renewing) this.#say("nbd.connected", "info", `${this.description} is back`);
-    this.#changed();
+    this.#fail(this.#where((op) => this.#requests.lane[op] === NOWHERE));
   }
 
-  #finish(reason: string) {
-    this.#state = "finished";
-    this.#say("nbd.fenced", "error", reason);
-    this.#failAll();
-    this.#changed();
+  /** Whoever hears of the first failure may do anything, submit or abort, before the second. */
+  #fail(ops: readonly number[]) {
+    const { lane } = this.#requests;
+    for (const op of ops) lane[op] = DOOMED;
+    for (const op of ops) if (lane[op] === DOOMED) this.#complete(op, EIO);
+  }
+
+  /** Gives connections up that have left a request without an answer for too long. @returns true while any waits. */
+  #lookForStalls(): boolean {
+    const { lane, sentTick, bornTick, statusCookie, awaited } = this.#requests;
+    const watch = this.#watch, limit = this.#patience;
+    const isStalled = (cookie: number) =>
+      this.#lanes.get(lane[cookie] as number)?.state === "up" &&
+      watch.isOver(sentTick[cookie] as number, limit);
+    const stalled = this.#where(isStalled);
+    if (isStalled(statusCookie)) stalled.push(statusCookie);
+    const seconds = limit * watch.limitMs / 1000;
+    for (const cookie of stalled) {
+      this.#patience = Math.min(limit * 2, PATIENCE_MAX);
+      this.#lanes.get(lane[cookie] as number)?.drop(`it has not answered for ${seconds} s`);
+    }
+    const isOld = (op: number) => watch.isOver(bornTick[op] as number, 1);
+    if (stalled.length === 0 && this.#where(isOld).length === 0) this.#patience = 1;
+    return this.#waiting.length > 0 || awaited > 0;
   }
 
   setLossPolicy(policy: LossPolicy): void {
     this.#policy = policy;
-    if (this.#state === "down" && this.#failsNow()) this.#failAll();
+    if (this.#failsNow()) this.#failUnsent();
+    this.#changed();
   }
 
   abort(): void {
-    this.#dropConnection("it was given up");
+    this.#lanes.drop("it was given up");
   }
 
+  // ---- Off the hot path ----
+
   dataExtents(from: number, length: number): Promise<readonly Extent[]> {
-    return Promise.resolve(length > 0 ? [{ at: from, length }] : []);
+    return this.#status.dataExtents(from, length);
+  }
+
+  laneToAsk(): NbdLane | undefined {
+    return this.#renewing ? undefined : this.#lanes.roomiest();
+  }
+
+  get holds(): boolean {
+    return !this.#closing && !this.#finished && (this.#policy === "hold" || this.connected);
+  }
+
+  watched(): number {
+    this.#watch.arm();
+    return this.#watch.tick;
   }
 
   allocatedBytes(): number | undefined {
@@ -325,11 +341,11 @@ export class NbdBackend implements Backend, NbdConnectionEvents {
   }
 
   /**
-   * Takes over growth that happened at the server, by a new connection; operations wait meanwhile.
+   * Takes over growth that happened at the server, by new connections; operations wait meanwhile.
    * @throws {PsmaError} state/cannot-grow when the export is smaller than asked for; store/unreachable
    */
   async grow(sizeBytes: number): Promise<void> {
-    if (sizeBytes <= this.#sizeBytes) return;
+    if (sizeBytes <= this.sizeBytes) return;
     if (this.#growing) {
       throw new PsmaError("state/busy", `Cannot grow ${this.description}: it is growing already`);
     }
@@ -344,54 +360,55 @@ export class NbdBackend implements Backend, NbdConnectionEvents {
         );
       }
       await this.#renew();
-      this.#sizeBytes = this.#offer.sizeBytes;
     } finally {
-      this.#growing = this.#renewing = false;
-      if (this.#state !== "ending" && this.#failsNow()) this.#failAll();
+      this.#growing = this.#renewing = this.#lanes.renewing = false;
+      if (this.#failsNow()) this.#failUnsent();
       this.#reactor.hooksWanted = true;
+      this.#changed();
       this.#reactor.wake();
     }
   }
 
   /** Lets what is in flight end and connects anew. */
   async #renew(): Promise<void> {
+    const lanes = this.#lanes;
     let late = false;
-    this.#renewing = true;
-    this.#reactor.sleep(GROW_MS).then(() => {
+    const alarm = this.#reactor.alarm(GROW_MS);
+    alarm.over.then(() => {
       late = true;
       this.#changed();
     });
-    while (this.#state === "up" && this.#sentCount > 0 && !late) await this.#change();
-    if (this.#state === "up" && !late) {
-      this.#state = "ending";
-      this.#connection.end();
-    }
-    while (this.#state !== "up" && this.#state !== "finished" && !late) await this.#change();
-    if (this.#state !== "up" || late) {
+    this.#renewing = lanes.renewing = true;
+    while (lanes.connected && this.#requests.awaited > 0 && !late) await this.change();
+    if (lanes.connected && !late) lanes.renew();
+    while (!lanes.connected && !this.#finished && !late) await this.change();
+    if (!lanes.connected || late) {
       throw new PsmaError(
         "store/unreachable",
         `Cannot grow ${this.description}: it does not answer`,
       );
     }
+    alarm.cancel();
+    lanes.sizeBytes = lanes.leader.offer.sizeBytes;
   }
 
+  /** Gives everything back. What is in flight ends first while there is a connection, else it fails. Idempotent. */
   async close(): Promise<void> {
     if (this.#closing) return;
-    while (this.#state === "up" && this.#waiting.length > 0) await this.#change();
+    while (this.connected && this.#waiting.length > 0) await this.change();
     this.#closing = true;
-    if (this.#state === "up") {
-      this.#connection.sayGoodbye();
-      this.#reactor.sleep(GOODBYE_MS).then(() => this.#connection.end());
-    } else if (this.#state === "down") {
-      this.#state = "finished";
-      this.#failAll();
-    }
-    while (this.#state !== "finished") await this.#change();
+    this.#changed();
+    this.#prober.giveUp();
+    await this.#lanes.close();
+    this.#finished = true;
+    this.#failUnsent();
+    await this.#watch.close();
     const hooks = this.#reactor.afterBatch;
     hooks.splice(hooks.indexOf(this.#afterBatch), 1);
   }
 
-  #change(): Promise<void> {
+  /** Resolves when connections or operations have come or gone. */
+  change(): Promise<void> {
     const { promise, resolve } = this.#reactor.deferred<void>();
     this.#changeWaiters.push(() => resolve());
     return promise;
@@ -404,7 +421,7 @@ export class NbdBackend implements Backend, NbdConnectionEvents {
     for (const resolve of waiters) resolve();
   }
 
-  #say(type: string, severity: NbdBackendEvent["severity"], message: string) {
-    this.#onEvent({ type, severity, message });
+  deferred<T>(): Deferred<T> {
+    return this.#reactor.deferred();
   }
 }

@@ -1,47 +1,40 @@
 /**
- * One NBD connection in transmission phase, seen from the client: requests leave in batches, simple replies
- * are parsed from a receive buffer, and the payload of a large read goes straight to where it belongs.
- * The same record serves one connection after the other. Hot path: no await, no throw, and no allocation
- * per request, but for the foreign call that copies a payload which came with its header.
+ * One NBD connection in transmission phase, seen from the client: requests leave in batches, replies are
+ * read by `NbdReplies`. The same record serves one connection after the other. Hot path: no await, no
+ * throw, and no allocation per request.
  *
- * Faults: a lost or broken connection is reported once by `connectionLost`; `connectionEnded` follows when the kernel uses
- * neither buffers nor payloads any more: only then may they be used for something else.
+ * Faults: a lost or broken connection is reported once by `connectionLost`; `connectionEnded` follows when
+ * the kernel uses neither buffers nor payloads any more: only then may they be used for something else.
  */
 import { assert, errnoText } from "../core/mod.ts";
 import {
-  decodeSimpleReply,
+  encodeExtendedRequest,
   encodeRequest,
   NBD_CMD,
+  NBD_CMD_FLAG,
+  NBD_EXTENDED_REQUEST_BYTES,
   NBD_REQUEST_BYTES,
-  NBD_SIMPLE_REPLY_BYTES,
-  type NbdSimpleReply,
 } from "../codec/mod.ts";
 import {
   allocateMemory,
   closeFile,
-  copyMemory,
   type GatherEvents,
   GatherSender,
   type Memory,
   type Ring,
   shutdownSocket,
+  unmapMemory,
 } from "../sys/mod.ts";
+import { FRAMING, type NbdOffer } from "./nbd_offer.ts";
+import type { Piece } from "./nbd_piece.ts";
+import { NbdReplies, type NbdReplyEvents, WANTS } from "./nbd_replies.ts";
+import type { NbdRequests } from "./nbd_requests.ts";
 
-const RECEIVE_BYTES = 192 * 1024;
-/** From this size on, payloads go straight to where they belong and receives into the buffer stay short. */
-const LARGE_PAYLOAD_BYTES = 32 * 1024;
-const SHORT_RECEIVE_BYTES = 4096;
 const HEADER_STRIDE = 32;
 const HEADER = -1, GOODBYE = -2;
 const EINTR = -4, EAGAIN = -11;
 
-export interface NbdConnectionEvents {
-  /** Bytes of payload that a good reply with this cookie carries; -1 when nothing waits for it. */
-  payloadBytes(cookieHigh: number, cookieLow: number): number;
-  /** Where that payload goes. */
-  payloadAddress(cookieLow: number): number;
-  /** A reply is complete, payload and all. `error` is the server's, 0 for success. */
-  onReply(cookieLow: number, error: number): void;
+export interface NbdConnectionEvents extends NbdReplyEvents {
   /** There may be room to send again. */
   onRoom(): void;
   connectionLost(reason: string): void;
@@ -51,74 +44,73 @@ export interface NbdConnectionEvents {
 export class NbdConnection implements GatherEvents {
   readonly #ring: Ring;
   readonly #events: NbdConnectionEvents;
+  readonly #replies: NbdReplies;
+  /** One per cookie, the status request's among them, and the farewell's. */
   readonly #headers: Memory;
   readonly #headersView: DataView;
-  readonly #buffer: Memory = allocateMemory(RECEIVE_BYTES);
-  readonly #bufferView: DataView;
   readonly #sender: GatherSender;
   readonly #receiveKind: number;
-  readonly #payloadKind: number;
+  readonly #straightKind: number;
   readonly #cancelKind: number;
-  readonly #reply: NbdSimpleReply = { error: 0, cookieHigh: 0, cookieLow: 0 };
+  readonly #sendKind: number;
+  readonly #goodbyeHeader: number;
+  readonly #piecesMax: number;
   #fd = -1;
   #open = false;
-  #start = 0;
-  #end = 0;
+  #extended = false;
   #ringOperations = 0;
-  #largePayloads = false;
-  /** Whose payload is being received directly; -1 for nobody's. */
-  #payloadFor = -1;
-  #payloadAt = 0;
-  #payloadLeft = 0;
 
-  /** @param cookies requests are numbered below this. */
-  constructor(ring: Ring, readonly cookies: number, events: NbdConnectionEvents) {
+  /** @param lane the connection's number among those of its backend. */
+  constructor(ring: Ring, requests: NbdRequests, lane: number, events: NbdConnectionEvents) {
     this.#ring = ring;
     this.#events = events;
-    this.#headers = allocateMemory((cookies + 1) * HEADER_STRIDE);
+    this.#replies = new NbdReplies(requests, lane, events);
+    this.#goodbyeHeader = requests.statusCookie + 1;
+    this.#headers = allocateMemory((this.#goodbyeHeader + 1) * HEADER_STRIDE);
     this.#headersView = new DataView(this.#headers.bytes.buffer);
-    this.#bufferView = new DataView(this.#buffer.bytes.buffer);
     this.#receiveKind = ring.register((_, result) => this.#onReceived(result));
-    this.#payloadKind = ring.register((_, result) => this.#onPayload(result));
+    this.#straightKind = ring.register((_, result) => this.#onStraight(result));
     this.#cancelKind = ring.register(() => this.#finished());
-    const sendKind = ring.register((_, result) => this.#onSendCompleted(result));
-    this.#sender = new GatherSender(ring, sendKind, 0, 2 * cookies + 2, this);
+    this.#sendKind = ring.register((_, result) => this.#onSendCompleted(result));
+    this.#piecesMax = 2 * requests.capacity + 4;
+    this.#sender = new GatherSender(ring, this.#sendKind, 0, this.#piecesMax, this);
   }
 
   get open(): boolean {
     return this.#open;
   }
 
-  /** False while so much waits to be sent that a request would not fit. */
+  /** False while so much waits to be sent that a request, a status request and a farewell would not fit. */
   get hasRoom(): boolean {
-    return this.#open && this.#sender.waiting <= 2 * this.cookies - 2;
+    return this.#open && this.#sender.waiting <= this.#piecesMax - 4;
   }
 
   /** Takes over a socket in transmission phase. */
-  start(fd: number): void {
+  start(fd: number, offer: NbdOffer): void {
     assert(this.#fd < 0, "the connection before has not ended");
     this.#fd = this.#sender.fd = fd;
     this.#open = true;
-    this.#start = this.#end = 0;
-    this.#largePayloads = false;
-    this.#payloadFor = -1;
+    this.#extended = offer.framing === FRAMING.extended;
+    this.#replies.begin(offer.framing, offer.allocationId);
     this.#receive();
   }
 
-  /** Queues a request; `flush` sends it. Positional for the hot path. @param payload address of a write's bytes. */
-  queue(
-    type: number,
-    flags: number,
-    cookieHigh: number,
-    cookieLow: number,
-    at: number,
-    length: number,
-    payload: number,
-  ): void {
-    const offset = cookieLow * HEADER_STRIDE;
-    encodeRequest(this.#headersView, offset, type, flags, cookieHigh, cookieLow, at, length);
-    this.#sender.queue(this.#headers.address + offset, NBD_REQUEST_BYTES, HEADER);
-    if (type === NBD_CMD.write) this.#sender.queue(payload, length, HEADER);
+  /** Queues a request; `flush` sends it. */
+  queue(cookie: number, generation: number, piece: Piece): void {
+    const { type, flags, at, length, payload } = piece;
+    const offset = cookie * HEADER_STRIDE, view = this.#headersView;
+    const isWrite = type === NBD_CMD.write;
+    if (this.#extended) {
+      const all = isWrite ? flags | NBD_CMD_FLAG.payloadLength : flags;
+      encodeExtendedRequest(view, offset, type, all, generation, cookie, at, length);
+    } else encodeRequest(view, offset, type, flags, generation, cookie, at, length);
+    this.#queueHeader(offset);
+    if (isWrite) this.#sender.queue(payload, length, HEADER);
+  }
+
+  #queueHeader(offset: number, tag = HEADER) {
+    const bytes = this.#extended ? NBD_EXTENDED_REQUEST_BYTES : NBD_REQUEST_BYTES;
+    this.#sender.queue(this.#headers.address + offset, bytes, tag);
   }
 
   flush(): void {
@@ -128,9 +120,10 @@ export class NbdConnection implements GatherEvents {
   /** Tells the server that the client leaves, then ends. */
   sayGoodbye(): void {
     if (!this.#open) return;
-    const offset = this.cookies * HEADER_STRIDE;
-    encodeRequest(this.#headersView, offset, NBD_CMD.disconnect, 0, 0, 0, 0, 0);
-    this.#sender.queue(this.#headers.address + offset, NBD_REQUEST_BYTES, GOODBYE);
+    const offset = this.#goodbyeHeader * HEADER_STRIDE, view = this.#headersView;
+    if (this.#extended) encodeExtendedRequest(view, offset, NBD_CMD.disconnect, 0, 0, 0, 0, 0);
+    else encodeRequest(view, offset, NBD_CMD.disconnect, 0, 0, 0, 0, 0);
+    this.#queueHeader(offset, GOODBYE);
     this.#sender.flush();
   }
 
@@ -138,9 +131,20 @@ export class NbdConnection implements GatherEvents {
   end(): void {
     if (!this.#open) return;
     this.#open = false;
+    this.#replies.stop();
     shutdownSocket(this.#fd);
     this.#ringOperations++;
     this.#ring.cancelFd(this.#fd, this.#cancelKind, 0);
+  }
+
+  /** Gives memory and kinds back, for good; only when it has ended. */
+  release(): void {
+    assert(this.#fd < 0, "a connection is released that has not ended");
+    this.#replies.release();
+    this.#sender.release();
+    unmapMemory(this.#headers);
+    const kinds = [this.#receiveKind, this.#straightKind, this.#cancelKind, this.#sendKind];
+    for (const kind of kinds) this.#ring.unregister(kind);
   }
 
   #lose(reason: string) {
@@ -162,18 +166,17 @@ export class NbdConnection implements GatherEvents {
     this.#events.connectionEnded();
   }
 
+  #goOn(wants: number) {
+    if (wants === WANTS.more) this.#receive();
+    else if (wants === WANTS.straight) this.#receiveStraight();
+    else this.#lose(this.#replies.reason);
+  }
+
   #receive() {
     if (!this.#open) return;
-    if (this.#start > 0) {
-      this.#buffer.bytes.copyWithin(0, this.#start, this.#end);
-      this.#end -= this.#start;
-      this.#start = 0;
-    }
-    const room = RECEIVE_BYTES - this.#end;
-    const length = this.#largePayloads ? Math.min(room, SHORT_RECEIVE_BYTES) : room;
+    const replies = this.#replies, address = replies.makeRoom();
     this.#ringOperations++;
-    const address = this.#buffer.address + this.#end;
-    this.#ring.recv(this.#fd, address, length, false, this.#receiveKind, 0);
+    this.#ring.recv(this.#fd, address, replies.room, false, this.#receiveKind, 0);
   }
 
   #onReceived(result: number) {
@@ -181,58 +184,21 @@ export class NbdConnection implements GatherEvents {
     if (!this.#open) return this.#settle();
     if (result === EINTR || result === EAGAIN) return this.#receive();
     if (result <= 0) return this.#lose(closedText(result));
-    this.#end += result;
-    this.#parse();
+    this.#goOn(this.#replies.received(result));
   }
 
-  #parse() {
-    const reply = this.#reply, events = this.#events;
-    while (this.#open && this.#end - this.#start >= NBD_SIMPLE_REPLY_BYTES) {
-      if (!decodeSimpleReply(this.#bufferView, this.#start, reply)) {
-        return this.#lose("its reply has a wrong magic number");
-      }
-      const { error, cookieLow } = reply;
-      const payload = events.payloadBytes(reply.cookieHigh, cookieLow);
-      if (payload < 0) return this.#lose("it answered a request that was not asked");
-      this.#start += NBD_SIMPLE_REPLY_BYTES;
-      if (error === 0 && payload > 0 && !this.#takePayload(cookieLow, payload)) return;
-      events.onReply(cookieLow, error);
-    }
-    this.#receive();
-  }
-
-  /** @returns false when the rest of the payload is being received. */
-  #takePayload(cookieLow: number, length: number): boolean {
-    this.#largePayloads = length >= LARGE_PAYLOAD_BYTES;
-    const there = Math.min(this.#end - this.#start, length);
-    const address = this.#events.payloadAddress(cookieLow);
-    copyMemory(address, this.#buffer.address + this.#start, there);
-    this.#start += there;
-    if (there === length) return true;
-    this.#payloadFor = cookieLow;
-    this.#payloadAt = address + there;
-    this.#payloadLeft = length - there;
-    this.#receivePayload();
-    return false;
-  }
-
-  #receivePayload() {
+  #receiveStraight() {
+    const { straightAddress, straightBytes } = this.#replies;
     this.#ringOperations++;
-    this.#ring.recv(this.#fd, this.#payloadAt, this.#payloadLeft, true, this.#payloadKind, 0);
+    this.#ring.recv(this.#fd, straightAddress, straightBytes, true, this.#straightKind, 0);
   }
 
-  #onPayload(result: number) {
+  #onStraight(result: number) {
     this.#ringOperations--;
     if (!this.#open) return this.#settle();
-    if (result === EINTR || result === EAGAIN) return this.#receivePayload();
+    if (result === EINTR || result === EAGAIN) return this.#receiveStraight();
     if (result <= 0) return this.#lose(closedText(result));
-    this.#payloadAt += result;
-    this.#payloadLeft -= result;
-    if (this.#payloadLeft > 0) return this.#receivePayload();
-    const cookieLow = this.#payloadFor;
-    this.#payloadFor = -1;
-    this.#events.onReply(cookieLow, 0);
-    this.#parse();
+    this.#goOn(this.#replies.receivedStraight(result));
   }
 
   #onSendCompleted(result: number) {

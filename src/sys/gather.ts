@@ -7,7 +7,7 @@
  * `onSent`, or until `idle` after the end.
  */
 import { assert } from "../core/mod.ts";
-import { allocateMemory, type Memory } from "./memory.ts";
+import { allocateMemory, type Memory, unmapMemory } from "./memory.ts";
 import type { Ring } from "./ring.ts";
 
 const IOVEC_BYTES = 16, MSGHDR_BYTES = 64, MSGHDR_IOV = 16;
@@ -114,6 +114,12 @@ export class GatherSender {
       this.#count--;
       this.events.onSent(this.#tag[i] as number);
     }
+  }
+
+  /** Gives the memory back; nothing is sent any more. Only when idle. */
+  release(): void {
+    assert(this.idle, "a sender is released that the kernel uses");
+    unmapMemory(this.#memory);
   }
 
   /** Forgets what has not left, telling `dropped` each tag. Only when idle. */

@@ -82,7 +82,7 @@ function nbd(
     name: `nbd, ${name}`,
     needs: { commands },
     grows,
-    tellsHoles: false,
+    tellsHoles: true,
     transport: true,
     async prepare(dir, sizeBytes): Promise<Place> {
       const undo = new AsyncDisposableStack();
