@@ -1,7 +1,7 @@
 /**
  * The NBD server: listens, keeps the table of sessions, and flushes their replies once per batch.
  *
- * Bounds: MAX_SESSIONS connections, HANDSHAKE_S seconds to negotiate, the shared slots for requests.
+ * Bounds: connections, seconds to negotiate, seconds of silence where asked for, the shared slots for requests.
  * Faults: a listener that cannot accept rests for a tick. Exports come and go while sessions of others run.
  */
 import { assert, errnoText, PsmaError } from "../core/mod.ts";
@@ -24,7 +24,7 @@ import { NbdReplies } from "./nbd_reply.ts";
 import { NbdSession } from "./nbd_session.ts";
 import { type NbdSessionHost, PHASE } from "./nbd_session_host.ts";
 
-const MAX_SESSIONS = 256;
+const CONNECTIONS = 256;
 const HANDSHAKE_S = 10;
 /** A client that vanished without a word, or reads nothing of what it asked for, is given up after this long. */
 const DEAD_PEER_MS = 60_000;
@@ -45,7 +45,22 @@ export interface NbdServerOptions {
   readonly fenced: boolean;
   /** Seconds that a client may take to negotiate; default 10. */
   readonly handshake_s?: number;
+  /** Seconds after which a client that sends nothing, and waits for nothing, is cut; default 0, never. */
+  readonly idle_s?: number;
+  /** Clients that may be connected at once; default 256. */
+  readonly connections?: number;
   readonly onEvent?: (event: NbdServerEvent) => void;
+}
+
+/** What a server has seen since it began. */
+export interface NbdServerStatistics {
+  /** Clients that are connected, and how many ever were. */
+  readonly connected: number;
+  readonly accepted: number;
+  /** Turned away because too many were connected. */
+  readonly turned_away: number;
+  /** Cut for what they did, or for taking too long. */
+  readonly cut: number;
 }
 
 export interface NbdExportOptions {
@@ -69,12 +84,17 @@ export class NbdServer implements NbdSessionHost<NbdSession>, ListenerEvents {
   readonly #negotiation: NbdNegotiation;
   readonly #listeners: NbdListeners;
   readonly #handshake_s: number;
+  readonly #idle_s: number;
+  readonly #connections: number;
   readonly #sessions: NbdSession[] = [];
   readonly #free: number[] = [];
   /** Records in use, and those of them that are connected: a cut one may still wait for its volume. */
   #open = 0;
   #connected = 0;
   #transmitting = 0;
+  #accepted = 0;
+  #turnedAway = 0;
+  #cut = 0;
   #full = false;
   #replying: NbdSession[] = [];
   #flushing: NbdSession[] = [];
@@ -109,6 +129,8 @@ export class NbdServer implements NbdSessionHost<NbdSession>, ListenerEvents {
     };
     this.#listeners = new NbdListeners(ring, this);
     this.#handshake_s = options.handshake_s ?? HANDSHAKE_S;
+    this.#idle_s = options.idle_s ?? 0;
+    this.#connections = options.connections ?? CONNECTIONS;
     this.#tickKind = ring.register(() => this.#onTick());
     this.#tick = allocateMemory(4096);
     new BigInt64Array(this.#tick.bytes.buffer, 0, 2)[0] = 1n;
@@ -121,9 +143,13 @@ export class NbdServer implements NbdSessionHost<NbdSession>, ListenerEvents {
     requests.onFree.push(this.#onFree);
   }
 
-  /** Sessions that are connected. */
-  get connected(): number {
-    return this.#connected;
+  statistics(): NbdServerStatistics {
+    return {
+      connected: this.#connected,
+      accepted: this.#accepted,
+      turned_away: this.#turnedAway,
+      cut: this.#cut,
+    };
   }
 
   /** Slots that one session may hold: three quarters, shared among those that send requests. */
@@ -258,13 +284,17 @@ export class NbdServer implements NbdSessionHost<NbdSession>, ListenerEvents {
 
   accepted(fd: number, isUnix: boolean): void {
     // Cut sessions whose requests still run keep their record, and at least one slot each.
-    if (this.#connected >= MAX_SESSIONS) {
+    if (this.#connected >= this.#connections) {
       closeFile(fd);
-      if (!this.#full) this.#say("nbd.full", "warning", `${MAX_SESSIONS} sessions are connected`);
+      this.#turnedAway++;
+      if (!this.#full) {
+        this.#say("nbd.full", "warning", `${this.#connected} sessions are connected`);
+      }
       this.#full = true;
       return;
     }
     this.#full = false;
+    this.#accepted++;
     if (!isUnix) {
       setNoDelay(fd);
       noticeDeadPeer(fd, DEAD_PEER_MS);
@@ -285,18 +315,21 @@ export class NbdServer implements NbdSessionHost<NbdSession>, ListenerEvents {
     this.ring.timeout(this.#tick.address, this.#tickKind, 0);
   }
 
-  /** Once a second while somebody negotiates or a listener rests. */
+  /** Once a second while somebody negotiates, may be idle for too long, or a listener rests. */
   #onTick() {
     this.#ticking = false;
     if (this.#closing) return;
-    let negotiating = false;
+    let watching = false;
     for (const session of this.#sessions) {
-      if (!session.alive || session.phase >= PHASE.transmission) continue;
-      negotiating = true;
-      if (--session.ticksLeft <= 0) session.cut("its negotiation took too long");
+      if (!session.alive) continue;
+      const negotiates = session.phase < PHASE.transmission;
+      if (!negotiates && this.#idle_s === 0) continue;
+      watching = true;
+      if (negotiates && --session.ticksLeft <= 0) session.cut("its negotiation took too long");
+      else if (!negotiates && session.idleTick() > this.#idle_s) session.cut("it was idle");
     }
     this.#listeners.resume();
-    if (negotiating) this.#startTicking();
+    if (watching) this.#startTicking();
   }
 
   replyWaits(session: NbdSession): void {
@@ -359,6 +392,7 @@ export class NbdServer implements NbdSessionHost<NbdSession>, ListenerEvents {
     this.#connected--;
     this.#exports.leave(session);
     if (reason === undefined) return;
+    this.#cut++;
     this.#say("nbd.cut", "warning", `cut a session: ${reason}`, session.export?.name);
   }
 

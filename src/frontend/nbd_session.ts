@@ -66,9 +66,10 @@ export class NbdSession implements GatherEvents, ExportSession, StatusSession, L
   contextId: number | undefined;
   /** The client asked for our block sizes, and so keeps to them. */
   sizesAgreed = false;
-  /** Ticks until negotiation must have ended, or since a byte came or left. */
+  /** Ticks until negotiation must have ended. */
   ticksLeft = 0;
-  ticksIdle = 0;
+  /** Ticks since a byte came or left. */
+  #ticksIdle = 0;
   /** True once it may send, or could have sent, requests. */
   transmitted = false;
   stalled = false;
@@ -133,8 +134,14 @@ export class NbdSession implements GatherEvents, ExportSession, StatusSession, L
     this.style = REPLY_STYLE.simple;
     this.contextId = undefined;
     this.sizesAgreed = this.#largePayloads = false;
-    this.ticksIdle = 0;
+    this.#ticksIdle = 0;
     this.#large.reset();
+  }
+
+  /** A tick has passed. @returns ticks for which nothing came, left, or was waited for from the volume. */
+  idleTick(): number {
+    if (this.#submitted > 0 || !this.sender.idle) this.#ticksIdle = 0;
+    return ++this.#ticksIdle;
   }
 
   /** Asks for more bytes, unless that is under way. */
@@ -165,7 +172,7 @@ export class NbdSession implements GatherEvents, ExportSession, StatusSession, L
     if (!this.alive) return this.#settle();
     if (result === EINTR || result === EAGAIN) return this.receive();
     if (result <= 0) return this.cut(undefined);
-    this.ticksIdle = 0;
+    this.#ticksIdle = 0;
     this.end += result;
     this.parse();
   }
@@ -311,7 +318,7 @@ export class NbdSession implements GatherEvents, ExportSession, StatusSession, L
       this.#release(slot);
       return this.cut(undefined);
     }
-    this.ticksIdle = 0;
+    this.#ticksIdle = 0;
     this.#payloadBytes += result;
     if (this.#payloadBytes < this.#payloadLength) return this.#receivePayload();
     this.#payloadSlot = -1;
@@ -411,7 +418,7 @@ export class NbdSession implements GatherEvents, ExportSession, StatusSession, L
 
   onSent(tag: number): void {
     if (tag === NEGOTIATION) return this.host.negotiationSent(this);
-    this.ticksIdle = 0;
+    this.#ticksIdle = 0;
     if (this.#large.active && !this.#large.partSent(tag)) return;
     this.#release(tag);
     if (this.stalled) this.host.unstall();

@@ -20,6 +20,8 @@ export interface NbdCommands {
       listen: SocketAddress;
       fenced: boolean;
       handshake_s?: number;
+      idle_s?: number;
+      connections?: number;
     };
     answer: { address: string };
   };
@@ -45,6 +47,10 @@ export interface NbdCommands {
       slots_free: number;
       operations_in_use: number;
       connected: number;
+      accepted: number;
+      turned_away: number;
+      cut: number;
+      rss_bytes: number;
       descriptors: number;
       held: number;
     };

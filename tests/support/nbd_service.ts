@@ -97,12 +97,17 @@ const handlers: Handlers = {
     return null;
   },
   stats() {
-    let connected = 0;
-    for (const one of servers.values()) connected += one.connected;
+    const all = [...servers.values()].map((one) => one.statistics());
+    const sum = (field: "connected" | "accepted" | "turned_away" | "cut") =>
+      all.reduce((total, one) => total + one[field], 0);
     return {
       slots_free: requests.freeCount,
       operations_in_use: operations.inUse,
-      connected,
+      connected: sum("connected"),
+      accepted: sum("accepted"),
+      turned_away: sum("turned_away"),
+      cut: sum("cut"),
+      rss_bytes: Deno.memoryUsage().rss,
       descriptors: [...Deno.readDirSync("/proc/self/fd")].length,
       held: [...gates.values()].reduce((sum, gate) => sum + gate.held, 0),
     };

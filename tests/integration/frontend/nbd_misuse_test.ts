@@ -15,55 +15,14 @@ import {
   NBD_REP,
   type NbdInfo,
 } from "../../../src/codec/mod.ts";
-import { NbdProcess } from "../../support/nbd_process.ts";
 import { RawNbd } from "../../support/nbd_raw.ts";
+import { SERVED_BYTES, SERVED_MAX_IO, SERVED_SLOTS, servedTest } from "../../support/nbd_served.ts";
 import { waitUntil } from "../../support/process.ts";
-import { requires } from "../../support/requires.ts";
-import { tempDir } from "../../support/temp.ts";
 
-const MIB = 1 << 20, SIZE = 8 * MIB, SLOTS = 16, MAX_IO = 256 * 1024;
+const MIB = 1 << 20, SIZE = SERVED_BYTES, SLOTS = SERVED_SLOTS, MAX_IO = SERVED_MAX_IO;
 const text = (bytes: Uint8Array | undefined) => new TextDecoder().decode(bytes);
 const nothing = new Uint8Array();
-
-interface Served {
-  readonly process: NbdProcess;
-  readonly socket: string;
-}
-
-/** One server for a test; afterwards no slot, session or descriptor may be left. */
-async function withServer(
-  fn: (served: Served) => Promise<void>,
-  options: { readOnly?: boolean; handshake_s?: number } = {},
-): Promise<void> {
-  using temp = tempDir();
-  await using process = await NbdProcess.start({ slots: SLOTS, maxIo: MAX_IO });
-  const path = temp.file("data.img"), socket = temp.file("nbd.sock");
-  await Deno.writeFile(path, new Uint8Array());
-  await Deno.truncate(path, SIZE);
-  await process.call("serve", {
-    server: "s",
-    listen: { path: socket },
-    fenced: false,
-    handshake_s: options.handshake_s ?? 10,
-  });
-  await process.call("exportFile", {
-    server: "s",
-    name: "data",
-    path,
-    description: "",
-    readOnly: options.readOnly ?? false,
-  });
-  const before = await process.call("stats", null);
-  await fn({ process, socket });
-  await waitUntil(async () => {
-    const now = await process.call("stats", null);
-    return now.slots_free === SLOTS && now.connected === 0 && now.operations_in_use === 0 &&
-      now.descriptors === before.descriptors;
-  }, { what: "slots, sessions and descriptors to come back", within_ms: 10_000 });
-}
-
-const test = (name: string, fn: (served: Served) => Promise<void>, options = {}) =>
-  Deno.test({ name, ...requires({ io_uring: true }), fn: () => withServer(fn, options) });
+const test = servedTest;
 
 test("options that are not served are refused, and negotiation goes on", async ({ socket }) => {
   using raw = await RawNbd.connect(socket);
