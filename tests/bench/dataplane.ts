@@ -15,7 +15,7 @@
  * Processor time is the server's process's own, all its threads and io_uring workers included; what the kernel
  * does for it elsewhere (the loop device's workers) counts for nobody.
  */
-import { processorSeconds } from "../support/processor_time.ts";
+import { processorSeconds } from "../support/process_costs.ts";
 import { run } from "../support/process.ts";
 import { tempDir } from "../support/temp.ts";
 import { type FioFigures, type Job, JOBS, runFio, SIZE_BYTES } from "./dataplane/fio.ts";

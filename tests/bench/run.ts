@@ -77,9 +77,15 @@ async function runBench(name: string, options: BenchOptions): Promise<number> {
   }
   if (!values.json) say(HEADING);
   const results: BenchResult[] = [];
-  for await (const result of bench.run(options)) {
-    results.push(result);
-    say(values.json ? JSON.stringify({ bench: name, ...result }) : rowOf(result));
+  try {
+    for await (const result of bench.run(options)) {
+      results.push(result);
+      say(values.json ? JSON.stringify({ bench: name, ...result }) : rowOf(result));
+    }
+  } catch (error) {
+    if (!options.signal?.aborted) throw error;
+    warn("interrupted");
+    return 130;
   }
   if (values.write) warn(`wrote ${await bench.write?.(results, options)}`);
   return 0;

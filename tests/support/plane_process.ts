@@ -2,16 +2,19 @@
 import type { ExportInfo } from "../../src/dataplane/mod.ts";
 import { start, type Started } from "./process.ts";
 
+export interface ServedVolume {
+  /** The file that holds the volume's bytes; its size is the volume's. */
+  readonly image: string;
+  readonly frontend: "nbd" | "fuse";
+  /** Mounted on the FUSE frontend's loop device. */
+  readonly filesystem?: { readonly type: string; readonly mount: string };
+}
+
 export interface PlaneProcessOptions {
   /** For the volume's own files, the socket and the served file. */
   readonly directory: string;
-  readonly volume?: {
-    /** The file that holds the volume's bytes; its size is the volume's. */
-    readonly image: string;
-    readonly frontend: "nbd" | "fuse";
-    /** Mounted on the FUSE frontend's loop device. */
-    readonly filesystem?: { readonly type: string; readonly mount: string };
-  };
+  /** Without it the process has loaded the data plane's code and not started it. */
+  readonly volume?: ServedVolume;
 }
 
 export interface PlaneProcess extends AsyncDisposable {
