@@ -7,26 +7,37 @@ import { fileSystemOf, folderOf, type Storage, STORAGES } from "./storage.ts";
 
 const pagePath = fileURLToPath(new URL("../../../docs/BENCHMARKS.md", import.meta.url));
 
-/** Replaces the tables of the storages that were measured. @throws {Error} when the page lacks a marker. */
+/** Writes the tables of the storages that were measured. @throws {Error} when the page lacks a marker. */
 export async function writePage(
   results: readonly BenchResult[],
   options: BenchOptions,
 ): Promise<string> {
   const machine = await machineText(options);
-  let text = Deno.readTextFileSync(pagePath);
+  const text = Deno.readTextFileSync(pagePath);
+  Deno.writeTextFileSync(
+    pagePath,
+    pageWith(text, results, (storage) => `${machine}\n${placeText(storage)}`),
+  );
+  await run(Deno.execPath(), ["fmt", "--quiet", pagePath]);
+  return pagePath;
+}
+
+/**
+ * The page with new tables where results are, and the rest as it was.
+ * @param intro what stands above a storage's tables. @throws {Error} when the page lacks a marker.
+ */
+export function pageWith(
+  page: string,
+  results: readonly BenchResult[],
+  intro: (storage: Storage) => string,
+): string {
+  let text = page;
   for (const storage of STORAGES) {
     const own = results.filter(({ work }) => work.startsWith(`${storage}/`));
     if (own.length === 0) continue;
-    const tables = tablesText(own);
-    text = replaceBetween(
-      text,
-      `dataplane ${storage}`,
-      `${machine}\n${placeText(storage)}\n\n${tables}`,
-    );
+    text = replaceBetween(text, `dataplane ${storage}`, `${intro(storage)}\n\n${tablesText(own)}`);
   }
-  Deno.writeTextFileSync(pagePath, text);
-  await run(Deno.execPath(), ["fmt", "--quiet", pagePath]);
-  return pagePath;
+  return text;
 }
 
 function replaceBetween(text: string, name: string, content: string): string {

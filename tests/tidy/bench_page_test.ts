@@ -1,0 +1,49 @@
+/** The page of figures keeps its prose and shows every result where it belongs. */
+import { deepEqual, equal, throws } from "node:assert/strict";
+import { pageWith } from "../bench/dataplane/page.ts";
+import type { BenchResult } from "../bench/pairs.ts";
+import { read } from "./tree.ts";
+
+function result(work: string, peer_name: string, ratio: number): BenchResult {
+  const figures = { ours: 1000 * ratio, peer: 1000, ratio, spread: 0.25, rounds: 5 };
+  return { work, peer_name, unit: "IOPS", better: "higher", ...figures };
+}
+
+const PAGE = [
+  "before",
+  "<!-- dataplane tmpfs: begin -->",
+  "old",
+  "<!-- dataplane tmpfs: end -->",
+  "between",
+  "<!-- dataplane disk: begin -->",
+  "kept",
+  "<!-- dataplane disk: end -->",
+  "after",
+].join("\n");
+
+Deno.test("pageWith() replaces what was measured, a column for each peer, and keeps the rest", () => {
+  const page = pageWith(PAGE, [
+    result("tmpfs/nbd 4k randread QD1", "A", 1.5),
+    result("tmpfs/nbd 4k randread QD1", "B", 2),
+    result("tmpfs/fuse 4k randread QD1", "B", 3),
+  ], (storage) => `about ${storage}`);
+  equal(page.includes("old"), false);
+  deepEqual(page.split("\n").filter((line) => line !== ""), [
+    "before",
+    "<!-- dataplane tmpfs: begin -->",
+    "about tmpfs",
+    "| over nbd | unit, better | psma | A | ratio (spread) | B | ratio (spread) |",
+    "| --- | --- | --- | --- | --- | --- | --- |",
+    "| 4k randread QD1 | IOPS, higher | 1,500 | 1,000 | **1.50×** (0.25) | 1,000 | **2.00×** (0.25) |",
+    "| over fuse | unit, better | psma | B | ratio (spread) |",
+    "| --- | --- | --- | --- | --- |",
+    "| 4k randread QD1 | IOPS, higher | 3,000 | 1,000 | **3.00×** (0.25) |",
+    ...PAGE.split("\n").slice(3),
+  ]);
+});
+
+Deno.test("pageWith() refuses a page without markers; the real page has them", () => {
+  const results = ["tmpfs", "disk"].map((storage) => result(`${storage}/nbd w`, "A", 1));
+  throws(() => pageWith("no markers", results, () => ""), /dataplane tmpfs: begin/);
+  pageWith(read("docs/BENCHMARKS.md"), results, () => "");
+});
