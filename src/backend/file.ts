@@ -1,5 +1,6 @@
 /**
- * Bytes in a sparse file: READ, WRITE, FSYNC and FALLOCATE on the ring. `device.ts` does the same calls on a
+ * Bytes in a sparse file: READ, WRITE, FSYNC and FALLOCATE on the ring, but for a file in memory, whose bytes
+ * are copied at once: profiled, the ring's detour over a worker thread cost two thirds of a 4 KiB read. `device.ts` does the same calls on a
  * block device.
  *
  * Faults: short reads and writes go on where they stopped; EINTR and EAGAIN are tried again; a read that ends
@@ -15,11 +16,14 @@ import {
   type DirectAlignment,
   directAlignment,
   fileSize,
+  livesInMemory,
   type Memory,
   nextDataRun,
   openFile,
   type Reactor,
+  readNow,
   truncateFile,
+  writeNow,
 } from "../sys/mod.ts";
 import type { Backend, Extent, LossPolicy } from "./backend.ts";
 import { BackendMeter } from "./meter.ts";
@@ -67,6 +71,8 @@ export class FileBackend implements Backend {
   readonly #zeros: Memory;
   readonly #unaligned: UnalignedOperations | undefined;
   readonly #zeroesFast: boolean;
+  /** Bytes move at once, in `submit`. */
+  readonly #inMemory: boolean;
   #sizeBytes: number;
   #inFlight = 0;
   #closed = false;
@@ -87,6 +93,7 @@ export class FileBackend implements Backend {
     this.#operations = options.operations;
     this.#kind = options.reactor.ring.register((op, result) => this.#completed(op, result));
     this.#zeros = zeros();
+    this.#inMemory = opened.alignment === undefined && livesInMemory(opened.fd);
     const engine: AlignedEngine = {
       working: () => this.#inFlight,
       start: (op) => this.#begin(op),
@@ -121,7 +128,9 @@ export class FileBackend implements Backend {
         this.#transfer(op);
         return;
       case OPERATION.flush:
-        ring.fsync(this.#fd, FSYNC_DATASYNC, this.#kind, op);
+        // Memory has nothing to flush to.
+        if (this.#inMemory) this.#done(op, 0);
+        else ring.fsync(this.#fd, FSYNC_DATASYNC, this.#kind, op);
         return;
       default:
         this.#zero(op);
@@ -152,7 +161,11 @@ export class FileBackend implements Backend {
     const at = (operations.at[op] as number) + done;
     const address = (operations.address[op] as number) + done;
     const length = (operations.length[op] as number) - done;
-    if (operations.code[op] === OPERATION.read) {
+    const reads = operations.code[op] === OPERATION.read;
+    if (this.#inMemory && this.#transferNow(reads, at, address, length)) {
+      return this.#done(op, 0);
+    }
+    if (reads) {
       this.#reactor.ring.read(this.#fd, at, address, length, this.#kind, op);
     } else {
       const durable = ((operations.flags[op] as number) & OPERATION_FLAG.fua) !== 0;
@@ -166,6 +179,15 @@ export class FileBackend implements Backend {
         op,
       );
     }
+  }
+
+  /** @returns whether all of it is done; what is not goes by the ring, which knows about errors. */
+  #transferNow(reads: boolean, at: number, address: number, length: number): boolean {
+    const count = reads
+      ? readNow(this.#fd, at, address, length)
+      : writeNow(this.#fd, at, address, length);
+    this.#reactor.batches++;
+    return count === length;
   }
 
   #writeZeros(op: number) {

@@ -5,6 +5,9 @@ const O_RDONLY = 0, O_RDWR = 2, O_CREAT = 0o100, O_EXCL = 0o200, O_CLOEXEC = 0o2
 const O_DIRECT = Deno.build.arch === "aarch64" ? 0o200000 : 0o40000;
 const SEEK_DATA = 3, SEEK_HOLE = 4, SEEK_END = 2;
 const ENXIO = 6;
+const STATFS_BYTES = 120;
+/** `f_type` of tmpfs and ramfs: include/uapi/linux/magic.h. */
+const MEMORY_FILESYSTEMS: readonly number[] = [0x01021994, 0x858458f6];
 
 export interface OpenOptions {
   readonly create?: boolean;
@@ -58,4 +61,24 @@ export function nextDataRun(fd: number, from: number): { at: number; end: number
   const end = Number(libc().lseek(fd, BigInt(at), SEEK_HOLE));
   if (end < 0) throw sysError("look for holes in a file", errno());
   return { at, end };
+}
+
+/**
+ * True for a file whose bytes are memory. Reading and writing it takes no longer than copying, and io_uring,
+ * which cannot know that, would hand each such operation to another thread.
+ */
+export function livesInMemory(fd: number): boolean {
+  const answer = new Uint8Array(STATFS_BYTES);
+  if (libc().fstatfs(fd, answer) < 0) return false;
+  return MEMORY_FILESYSTEMS.includes(new DataView(answer.buffer).getUint32(0, true));
+}
+
+/** Hot path. Reads at once, on the calling thread. @returns bytes read; negative when it failed. */
+export function readNow(fd: number, at: number, address: number, length: number): number {
+  return libc().preadNow(fd, BigInt(address), length, BigInt(at));
+}
+
+/** Hot path. Writes at once, on the calling thread. @returns bytes written; negative when it failed. */
+export function writeNow(fd: number, at: number, address: number, length: number): number {
+  return libc().pwriteNow(fd, BigInt(address), length, BigInt(at));
 }

@@ -45,7 +45,7 @@ export class Reactor implements Turns {
   readonly afterBatch: (() => void)[] = [];
   /** Set by who has work for a hook: hooks then run (again) before the thread sleeps. Hot path. */
   hooksWanted = false;
-  /** Waits for the kernel so far: time need not be read twice between two of them. */
+  /** Waits for the kernel, and long calls into it, so far: between two of them time need not be read twice. */
   batches = 0;
   readonly #waiters: Waiter[] = [];
   readonly #freeWaiters: number[] = [];
