@@ -1,5 +1,6 @@
 /** The agent's metrics, by Prometheus's naming: base units (bytes, seconds), `_total` for what only rises. */
 import type { VolumeStatus } from "../dataplane/mod.ts";
+import { backendFamilies } from "./backend_metrics.ts";
 import { type CounterPage, latencyBucketLimit, type Pressure } from "../monitor/mod.ts";
 import type { MetricFamily, VolumeState } from "./views.ts";
 import type { VolumeUnit } from "./volume_unit.ts";
@@ -85,6 +86,7 @@ export function metricFamilies(input: MetricsInput): MetricFamily[] {
     ),
     ...counterFamilies(each),
     latencyFamily(units.map(({ unit }) => unit)),
+    ...backendFamilies(units.map(({ unit: { name }, status }) => ({ name, status }))),
     ...mirrorFamilies(each),
     ...cutoverFamilies(each),
     ...planFamilies(each),

@@ -20,6 +20,7 @@ export function viewOf(unit: VolumeUnit, status: VolumeStatus | undefined): Volu
       store: active?.store ?? config.store,
       backend: active?.backend.type ?? "none",
       uri: active === undefined ? "" : uriOf(active.backend),
+      operations: status?.operations ?? [],
     },
     backup: status?.backup
       ? { store: status.backup.store, size_bytes: status.backup.size_bytes }

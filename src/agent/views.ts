@@ -2,7 +2,13 @@
  * What the agent shows and takes: the contract between agent/ and api/. Plain records in the shape that
  * CONTRACT.md promises to programs (snake_case, unit last); times are RFC 3339 UTC unless named `_ms`.
  */
-import type { CutoverReport, ExportInfo, MirrorStatus, Placement } from "../dataplane/mod.ts";
+import type {
+  CutoverReport,
+  ExportInfo,
+  MirrorStatus,
+  OperationReport,
+  Placement,
+} from "../dataplane/mod.ts";
 import type { Forecast } from "../forecast/mod.ts";
 
 export type VolumeState = "attached" | "detached" | "failed";
@@ -15,7 +21,13 @@ export interface VolumeView {
   readonly size_bytes: number;
   readonly max_size_bytes: number;
   readonly epoch: number;
-  readonly active: { readonly store: string; readonly backend: string; readonly uri: string };
+  readonly active: {
+    readonly store: string;
+    readonly backend: string;
+    readonly uri: string;
+    /** What it did since it was opened. */
+    readonly operations: readonly OperationReport[];
+  };
   readonly backup: { readonly store: string; readonly size_bytes: number } | null;
   readonly exports: readonly ExportInfo[];
   readonly filesystem: {

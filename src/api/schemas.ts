@@ -87,6 +87,14 @@ const ExportSchema = z.union([
   }),
 ]).openapi("Export");
 
+const BackendOperationSchema = z.object({
+  operation: z.string(),
+  count,
+  errors: count,
+  bytes,
+  latency_us: z.object({ mean: z.number(), p50: z.number(), p99: z.number(), max: z.number() }),
+}).openapi("BackendOperation");
+
 const TimeToFullSchema = z.object({
   limit_bytes: bytes,
   median_at: time.nullable(),
@@ -103,7 +111,12 @@ export const VolumeSchema = z.object({
   size_bytes: bytes,
   max_size_bytes: bytes,
   epoch: count,
-  active: z.object({ store: z.string(), backend: z.string(), uri: z.string() }),
+  active: z.object({
+    store: z.string(),
+    backend: z.string(),
+    uri: z.string(),
+    operations: z.array(BackendOperationSchema).readonly(),
+  }),
   backup: z.object({ store: z.string(), size_bytes: bytes }).nullable(),
   exports: z.array(ExportSchema).readonly(),
   filesystem: z.object({

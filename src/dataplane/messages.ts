@@ -3,6 +3,7 @@
  * numbered by `seq`. Never an address, never an Error object.
  */
 import type { ErrorRecord } from "../core/mod.ts";
+import type { OperationReport } from "../backend/mod.ts";
 import type { MirrorState as AnyMirrorState } from "../mirror/mod.ts";
 import type {
   BackendSpec,
@@ -12,6 +13,7 @@ import type {
   TlsSpec,
 } from "../codec/mod.ts";
 
+export type { OperationReport };
 export type { BackendSpec, CutoverReport, LatencyReport, Placement, TlsSpec };
 
 /** Of a mirror that is there: one that was switched to has ended. */
@@ -63,6 +65,8 @@ export interface VolumeStatus {
   readonly backup: Placement | null;
   readonly allocated_bytes: number | null;
   readonly connected: boolean;
+  /** What the active backend did since it was opened, by kind of operation. */
+  readonly operations: readonly OperationReport[];
   readonly exports: readonly ExportInfo[];
   readonly mirror: MirrorStatus | null;
   readonly last_cutover: CutoverReport | null;

@@ -69,6 +69,7 @@ export class ServedVolume {
       backup,
       allocated_bytes: this.volume.active.allocatedBytes() ?? null,
       connected: this.volume.active.connected,
+      operations: this.volume.active.meter.report(),
       exports: nbdUri === undefined ? [] : [{ frontend: "nbd", uri: nbdUri }],
       mirror: this.mirrorStatus(),
       last_cutover,

@@ -8,7 +8,7 @@ export const VOLUME: VolumeView = {
   size_bytes: 1024,
   max_size_bytes: 4096,
   epoch: 1,
-  active: { store: "local", backend: "file", uri: "file:///v" },
+  active: { store: "local", backend: "file", uri: "file:///v", operations: [] },
   backup: null,
   exports: [{ frontend: "nbd", uri: "nbd+unix:///data?socket=/s" }],
   filesystem: null,

@@ -26,7 +26,7 @@ function view(more: Partial<VolumeView>): VolumeView {
     size_bytes: 320 * MIB,
     max_size_bytes: 1024 * MIB,
     epoch: 1,
-    active: { store: "near", backend: "file", uri: "" },
+    active: { store: "near", backend: "file", uri: "", operations: [] },
     backup: null,
     exports: [],
     filesystem: null,
