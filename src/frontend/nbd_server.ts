@@ -298,7 +298,6 @@ export class NbdServer implements NbdSessionHost<NbdSession>, ListenerEvents {
     }
     this.#full = false;
     this.#accepted++;
-    if (!isUnix) {
     if (isUnix) setSendBuffer(fd, SEND_BUFFER_BYTES);
     else {
       setNoDelay(fd);
