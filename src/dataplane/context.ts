@@ -13,6 +13,8 @@ export interface DataPlaneContext {
   readonly reactor: Reactor;
   readonly operations: Operations;
   readonly requests: Requests;
+  /** The memory file of the requests' arena, where FUSE exports must be able to replay from it. */
+  readonly arenaFd: number | undefined;
   readonly calls: BackendCalls;
   readonly clock: Clock;
   /** For what is timed per request. */

@@ -7,6 +7,7 @@
 import { MessageChannel, type MessagePort } from "node:worker_threads";
 import { assert, type Log, PsmaError, systemClock, toPsmaError } from "../core/mod.ts";
 import { signalEventFd } from "../sys/mod.ts";
+import { kernelSendsAgain } from "./host.ts";
 import type {
   CommandName,
   Commands,
@@ -46,6 +47,11 @@ export interface DataPlaneOptions {
   readonly maxIo?: number;
   /** For the sockets of the TLS relay: of this process alone, made when it is missing. Default: a temporary one. */
   readonly tls_directory?: string;
+  /**
+   * FUSE requests are kept where the next process can replay them. By default on kernels that cannot send
+   * them again: it costs memory that outlives a killed process.
+   */
+  readonly replay?: boolean;
 }
 
 interface Waiting {
@@ -92,8 +98,9 @@ export class DataPlane {
       error.preventDefault();
       this.#die(error.message);
     };
-    const { slots, maxIo } = options;
-    this.#worker.postMessage({ port: port2, slots, maxIo }, [port2 as unknown as Transferable]);
+    const { slots, maxIo, replay = !kernelSendsAgain() } = options;
+    const start = { port: port2, slots, maxIo, replay };
+    this.#worker.postMessage(start, [port2 as unknown as Transferable]);
   }
 
   /** Starts the worker. @throws {PsmaError} sys/... when the kernel gives it no ring. */

@@ -24,6 +24,12 @@ export function canServeFuse(): string | undefined {
   return hasCapability("CAP_SYS_ADMIN") ? undefined : "CAP_SYS_ADMIN is not in force";
 }
 
+/** Whether FUSE has FUSE_NOTIFY_RESEND: Linux 6.9. @param release of the kernel; this one's by default. */
+export function kernelSendsAgain(release: string = Deno.osRelease()): boolean {
+  const [major = 0, minor = 0] = release.split(".").map(Number);
+  return major > 6 || (major === 6 && minor >= 9);
+}
+
 /**
  * Whether a mounted file system of this type can be grown by this process, found out without trying.
  * @returns why not; undefined when it can. Fits what the kernel asks for: fs/ext4/resize.c, ext4_resize_begin.

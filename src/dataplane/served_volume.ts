@@ -135,11 +135,12 @@ export class ServedVolume {
   }
 
   #fuseMount(path: string): HeldFuseMount {
-    const { context: { reactor, requests, repeats }, emit } = this.#parts;
+    const { context: { reactor, requests, arenaFd, repeats }, emit } = this.#parts;
     const volume = this.volume;
     return {
       reactor,
       requests,
+      arenaFd,
       volume,
       path,
       onEnd: (error) => {

@@ -1,7 +1,7 @@
 /** The data plane's commands: finds the volume, does the work, answers or refuses. Runs on its own thread. */
 import { type Clock, type MemorySource, PsmaError, systemClock, toPsmaError } from "../core/mod.ts";
 import { BackendCalls, BatchClock, Operations } from "../backend/mod.ts";
-import { NbdServer } from "../frontend/mod.ts";
+import { createHeldArena, NbdServer } from "../frontend/mod.ts";
 import type { Digest } from "../mirror/mod.ts";
 import { mappedMemory, type Reactor } from "../sys/mod.ts";
 import { Requests, slotBytes } from "../volume/mod.ts";
@@ -32,6 +32,8 @@ export interface ServiceOptions {
   readonly digest: Digest;
   readonly slots: number;
   readonly maxIo: number;
+  /** Requests are kept where the next process can replay them. */
+  readonly replay: boolean;
   readonly post: (message: FromWorker) => void;
   readonly ask: Ask;
 }
@@ -46,6 +48,7 @@ export class Service implements DataPlaneContext {
   readonly reactor: Reactor;
   readonly operations: Operations;
   readonly requests: Requests;
+  readonly arenaFd: number | undefined;
   readonly calls: BackendCalls;
   readonly clock: Clock = systemClock;
   readonly batchClock: BatchClock;
@@ -69,7 +72,10 @@ export class Service implements DataPlaneContext {
     const { slots, maxIo } = options;
     this.batchClock = new BatchClock(this.clock, options.reactor);
     this.operations = new Operations(2 * slots + COPIER_OPERATIONS, this.batchClock);
-    this.requests = new Requests(this.memory.allocate(slots * slotBytes(maxIo)), slots, maxIo);
+    const held = options.replay ? createHeldArena(slots, maxIo) : undefined;
+    this.arenaFd = held?.fd;
+    const arena = held?.memory ?? this.memory.allocate(slots * slotBytes(maxIo));
+    this.requests = new Requests(arena, slots, maxIo);
     this.calls = new BackendCalls(this.operations, this.reactor);
     this.#devices = new Devices(this.reactor, this.operations, this.calls, this.ask);
     this.supervise("housekeeping", this.#keepHouse());

@@ -18,6 +18,7 @@ interface Start {
   readonly port: MessagePort;
   readonly slots?: number;
   readonly maxIo?: number;
+  readonly replay: boolean;
 }
 
 const scope = self as unknown as {
@@ -44,6 +45,7 @@ async function main(start: Start): Promise<void> {
     digest,
     slots: start.slots ?? DEFAULT_SLOTS,
     maxIo: start.maxIo ?? DEFAULT_MAX_IO,
+    replay: start.replay,
     post: (message) => scope.postMessage(message),
     ask: questioner.ask,
   });

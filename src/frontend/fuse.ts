@@ -68,7 +68,7 @@ export class FuseExport {
   readonly #fd: number;
   readonly #index: number;
   /** The kernel may have a request for us: set by the poll and by every request read, cleared by EAGAIN. */
-  #mayHaveMore = true;
+  #mayHaveMore = false;
   /** Slots of this export: requests in service and replies on their way. */
   #held = 0;
   #pollArmed = false;
@@ -90,7 +90,6 @@ export class FuseExport {
     this.#fd = fd;
     this.#initialised = options.reactor.deferred();
     this.#index = this.#table.add(this);
-    this.#armPoll();
   }
 
   /**
@@ -100,12 +99,53 @@ export class FuseExport {
    * state/mounted where something is mounted on it already.
    */
   static mount(options: FuseMount): FuseExport {
-    return new FuseExport(options, mountFuseFile(options.path, options.requests.maxIo));
+    const { path, requests } = options;
+    const mounted = new FuseExport(options, mountFuseFile(path, requests.maxIo));
+    mounted.begin();
+    return mounted;
   }
 
-  /** Goes on serving a connection that another process mounted and that the kernel has greeted already. */
+  /**
+   * For a connection that another process mounted and that the kernel has greeted already. Nothing is taken
+   * from it before `begin`.
+   */
   static adopt(options: FuseMount, fd: number): FuseExport {
     return new FuseExport(options, fd);
+  }
+
+  /** Starts to take requests. */
+  begin(): void {
+    this.#mayHaveMore = true;
+    this.#armPoll();
+    this.#reactor.wake();
+  }
+
+  /** Before `begin`: lets go of the connection and leaves it as it is. */
+  abandon(): void {
+    this.#table.remove(this.#index);
+    closeFile(this.#fd);
+  }
+
+  /** By what the slots of this export are marked (fuse_ledger.ts). */
+  get mark(): number {
+    return this.#index + 1;
+  }
+
+  /**
+   * Before `begin`: serves a request that a former server had taken. @returns once its answer has left;
+   * that the kernel no longer waits for it is no failure.
+   */
+  async replay(request: Uint8Array): Promise<void> {
+    const requests = this.#requests;
+    let slot = requests.take(this.#table.owner);
+    for (; slot < 0; slot = requests.take(this.#table.owner)) await this.#reactor.sleep(1);
+    requests.session[slot] = this.#index;
+    this.#held++;
+    (this.#table.buffers[slot] as Uint8Array<ArrayBuffer>).set(request);
+    const { promise, resolve } = this.#reactor.deferred<void>();
+    this.#drained = () => resolve();
+    this.#dispatch(slot, request.length);
+    await promise;
   }
 
   /** The connection's descriptor. */
@@ -176,16 +216,20 @@ export class FuseExport {
    * and its slot with it, and wake every such READ for every request.
    */
   ask(): void {
-    const requests = this.#requests;
+    const requests = this.#requests, table = this.#table;
     const bytes = FUSE_WRITE_PAYLOAD_BYTES + requests.maxIo;
     for (let i = 0; i < BURST_MAX && this.#mayHaveMore && !this.#ended && !this.#closing; i++) {
-      const slot = requests.take(this.#table.owner);
+      const slot = requests.take(table.owner);
       if (slot < 0) return;
       requests.session[slot] = this.#index;
       this.#held++;
+      if (table.present[slot] === 0) table.prepare(slot);
+      // Told before the kernel hands a request over, with no header yet to take it for: a kill may come between.
+      this.#words[(requests.dataOffset(slot) - FUSE_WRITE_PAYLOAD_BYTES) / 4] = 0;
+      table.marks[slot] = this.#index + 1;
       const result = readFuse(
         this.#fd,
-        this.#table.buffers[slot] as Uint8Array<ArrayBuffer>,
+        table.buffers[slot] as Uint8Array<ArrayBuffer>,
         bytes,
       );
       if (result > 0) this.#dispatch(slot, result);
@@ -396,6 +440,7 @@ export class FuseExport {
   #release(slot: number): void {
     this.#held--;
     assert(this.#held >= 0, "FUSE slot released twice");
+    this.#table.marks[slot] = 0;
     this.#requests.release(slot);
     this.#checkDrained();
   }

@@ -27,6 +27,14 @@ export interface FuseNote {
   readonly max_io_bytes: number;
   /** INIT granted FUSE_NOTIFY_RESEND. */
   readonly resend: boolean;
+  /** Where the holder keeps the requests' arena as well, for replay; else the kernel is asked to send again. */
+  readonly arena: FuseArenaNote | null;
+}
+
+export interface FuseArenaNote {
+  readonly slots: number;
+  /** What slots of this export are marked with. */
+  readonly mark: number;
 }
 
 export type FuseHolderEvent = (type: string, message: string) => void;
@@ -38,6 +46,7 @@ export interface FuseHolderOptions {
   readonly fd: number;
   readonly maxIoBytes: number;
   readonly resend: boolean;
+  readonly arena: (FuseArenaNote & { readonly fd: number }) | null;
   readonly onEvent: FuseHolderEvent;
 }
 
@@ -57,11 +66,11 @@ export class FuseHolder {
 
   /** @throws {PsmaError} sys/permission where its descriptor could not be taken from it, sys/errno-N. */
   start(): void {
-    const { path, fd } = this.#options;
+    const { path, fd, arena } = this.#options;
     this.#holder = startHolder({
       subject: path,
       note: encodeFuseNote(this.#note()),
-      descriptors: [fd],
+      descriptors: arena === null ? [fd] : [fd, arena.fd],
     });
     this.#watch = this.#replaceWhenGone(this.#holder);
   }
@@ -88,13 +97,14 @@ export class FuseHolder {
   }
 
   #note(): FuseNote {
-    const { maxIoBytes, resend } = this.#options;
+    const { maxIoBytes, resend, arena } = this.#options;
     return {
       format: FORMAT,
       server_pid: Deno.pid,
       server_start_ticks: need(startTicks(Deno.pid), "this process"),
       max_io_bytes: maxIoBytes,
       resend,
+      arena: arena && { slots: arena.slots, mark: arena.mark },
     };
   }
 

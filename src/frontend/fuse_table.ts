@@ -2,11 +2,16 @@
  * What all FUSE exports of a data-plane thread share: kinds of completions on the ring, an owner of request
  * slots, and the table that finds an export by its index. Handlers are registered once, because
  * neither the ring nor the requests forget them: exports come and go, this stays.
+ *
+ * A slot's memory is made present before a request is first read into it. The kernel takes a request off its
+ * queue and then copies it; were this process killed while a page of the copy's destination had still to be
+ * made, the copy would end there and the application would get EIO.
  */
 import { need } from "../core/mod.ts";
 import { FUSE_WRITE_PAYLOAD_BYTES } from "../codec/mod.ts";
-import { type Reactor, setIoFlusher } from "../sys/mod.ts";
-import type { Requests } from "../volume/mod.ts";
+import { populateMemory, type Reactor, setIoFlusher } from "../sys/mod.ts";
+import { HEADROOM, type Requests, slotBytes } from "../volume/mod.ts";
+import { ledgerOf } from "./fuse_ledger.ts";
 
 /** An export as its completions see it. */
 export interface FuseSession {
@@ -26,6 +31,10 @@ export class FuseTable {
   readonly words: Uint32Array;
   /** Where each slot's request is read to: a WRITE's payload begins at the slot's data. */
   readonly buffers: readonly Uint8Array<ArrayBuffer>[];
+  /** Which slots hold an unanswered request of which export (fuse_ledger.ts). */
+  readonly marks: Uint32Array;
+  /** 1 where a slot's memory is present. */
+  readonly present: Uint8Array;
   readonly #sessions: (FuseSession | undefined)[] = [];
   readonly #requests: Requests;
   #first = 0;
@@ -38,6 +47,8 @@ export class FuseTable {
       const at = requests.dataOffset(slot);
       return requests.arena.bytes.subarray(at - FUSE_WRITE_PAYLOAD_BYTES, at + requests.maxIo);
     });
+    this.marks = ledgerOf(requests);
+    this.present = new Uint8Array(requests.count);
     this.owner = requests.registerOwner((slot) => this.#of(slot).onComplete(slot));
     const { ring } = reactor;
     this.replyKind = ring.register((slot, result) => this.#of(slot).onReply(slot, result));
@@ -57,6 +68,12 @@ export class FuseTable {
 
   remove(index: number): void {
     this.#sessions[index] = undefined;
+  }
+
+  /** Makes a slot's memory present. */
+  prepare(slot: number): void {
+    populateMemory(this.#requests.dataAddress(slot) - HEADROOM, slotBytes(this.#requests.maxIo));
+    this.present[slot] = 1;
   }
 
   #of(slot: number): FuseSession {

@@ -5,6 +5,8 @@ import { libc, sysError } from "./libc.ts";
 const PROT_READ_WRITE = 3;
 const MAP_SHARED = 0x01, MAP_PRIVATE_ANONYMOUS = 0x22, MAP_POPULATE = 0x8000;
 
+const MADV_POPULATE_WRITE = 23;
+
 export type { Memory };
 
 /** Private zeroed memory; pages cost nothing until touched. @throws {PsmaError} sys/errno-12 */
@@ -25,6 +27,14 @@ export function mapRing(fd: number, length: number, offset: number): Memory {
 /** The region must not be used afterwards: views of it would fault. */
 export function unmapMemory(memory: Memory): void {
   libc().munmap(BigInt(memory.address), BigInt(memory.bytes.length));
+}
+
+/**
+ * Makes every page of a mapped region present, so that the kernel never has to while it fills one for us. What
+ * cannot be made present now will be when it is touched. Linux 5.14.
+ */
+export function populateMemory(address: number, length: number): void {
+  libc().madvise(BigInt(address), BigInt(length), MADV_POPULATE_WRITE);
 }
 
 /** Anonymous mappings, for rooms that take their memory from whoever composes them. */

@@ -9,6 +9,7 @@ export * from "./holder.ts";
 export * from "./pidfd.ts";
 export * from "./process.ts";
 export * from "./memory.ts";
+export { createDataFile } from "./memory_file.ts";
 export * from "./reactor.ts";
 export * from "./ring.ts";
 export * from "./sockets.ts";

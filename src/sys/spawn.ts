@@ -3,14 +3,13 @@
  * alone (posix_spawn's file actions), so none is ever inheritable here, where another thread might start a
  * child at the same moment.
  */
-import { attempt, mustSucceed } from "./attempt.ts";
+import { mustSucceed } from "./attempt.ts";
 import { cString, libc, sysError } from "./libc.ts";
+import { createMemoryFile } from "./memory_file.ts";
 
 /** `posix_spawn_file_actions_t` has 80 bytes and `posix_spawnattr_t` 336 with glibc; both may grow. */
 const OPAQUE_BYTES = 1024;
 const SETSIGMASK = 0x08, SETSID = 0x80;
-const MFD_CLOEXEC = 1, MFD_EXEC = 0x10;
-const EINVAL = 22;
 
 export interface SpawnProgram {
   /** The bytes of an executable file. */
@@ -48,13 +47,8 @@ export function spawnProgram({ program, name, args, descriptors }: SpawnProgram)
   }
 }
 
-/** The program as a file that has no name in any directory. */
 function executable(program: Uint8Array<ArrayBuffer>, name: string): number {
-  const title = cString(name);
-  let fd = attempt(() => libc().memfd_create(title, MFD_CLOEXEC | MFD_EXEC));
-  // Before Linux 6.3 every such file may be executed, and the flag is unknown.
-  if (fd === -EINVAL) fd = attempt(() => libc().memfd_create(title, MFD_CLOEXEC));
-  if (fd < 0) throw sysError(`make the program ${name}`, fd);
+  const fd = createMemoryFile(name, "program");
   try {
     mustSucceed(
       `write the program ${name}`,

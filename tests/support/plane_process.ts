@@ -13,6 +13,8 @@ export interface ServedVolume {
 export interface PlaneProcessOptions {
   /** For the volume's own files, the socket and the served file. */
   readonly directory: string;
+  /** As DataPlaneOptions has it. */
+  readonly replay?: boolean;
   /** Without it the process has loaded the data plane's code and not started it. */
   readonly volume?: ServedVolume;
 }

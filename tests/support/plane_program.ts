@@ -7,7 +7,7 @@ import { createLog } from "../../src/core/mod.ts";
 import { attachVolume, DataPlane, detachAttachment } from "../../src/dataplane/mod.ts";
 import type { PlaneProcessOptions, ServedVolume } from "./plane_process.ts";
 
-const { directory, volume } = JSON.parse(Deno.args[0] ?? "{}") as PlaneProcessOptions;
+const { directory, replay, volume } = JSON.parse(Deno.args[0] ?? "{}") as PlaneProcessOptions;
 const log = createLog({ level: "warn" });
 const stopping = Promise.withResolvers<void>();
 Deno.addSignalListener("SIGTERM", () => stopping.resolve());
@@ -24,7 +24,7 @@ if (served !== undefined) {
 Deno.exit(0);
 
 async function serve({ image, frontend, filesystem }: ServedVolume) {
-  const plane = await DataPlane.start({ log });
+  const plane = await DataPlane.start({ log, ...(replay === undefined ? {} : { replay }) });
   const { size } = Deno.statSync(image);
   if (frontend === "nbd") {
     await plane.command("serveNbd", { listen: { path: `${directory}/psma.sock` }, fenced: false });

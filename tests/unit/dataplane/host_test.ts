@@ -1,0 +1,22 @@
+/** What a kernel's release says. */
+import { deepEqual } from "node:assert/strict";
+import { kernelSendsAgain } from "../../../src/dataplane/host.ts";
+
+Deno.test("kernelSendsAgain() from Linux 6.9 on, however the release is written", () => {
+  const releases = [
+    "5.19.0",
+    "6.1.0-50-amd64",
+    "6.8.12",
+    "6.9.0",
+    "6.12.95+deb12-cloud",
+    "7.0-rc1",
+  ];
+  deepEqual(releases.map((release) => kernelSendsAgain(release)), [
+    false,
+    false,
+    false,
+    true,
+    true,
+    true,
+  ]);
+});
