@@ -148,7 +148,7 @@ function contestant(
   return {
     name,
     async run() {
-      await run("sync", ["-f", image]);
+      await run("sync", [image]);
       const before_s = processorSeconds(pid);
       const result = await runFio(target, job, seconds);
       return { ...result, cpu_s: processorSeconds(pid) - before_s };
