@@ -7,7 +7,7 @@
  */
 import { PsmaError, type Rng } from "../core/mod.ts";
 import type { Placement } from "../dataplane/mod.ts";
-import type { VolumeConfig } from "./config_volume.ts";
+import { DEFAULT_QUEUE_DEPTH, type VolumeConfig } from "./config_volume.ts";
 import type { Measured } from "./plan_need.ts";
 import { readFile, replaceFile } from "./state_files.ts";
 
@@ -59,6 +59,8 @@ interface CatalogueFile {
 const FORMAT = 1;
 const AGENT_ID_BYTES = 6;
 const MAX_VOLUMES = 1024;
+/** What an entry lacks that an earlier version wrote. */
+const NEW_KEYS: Partial<VolumeConfig> = { queue_depth: DEFAULT_QUEUE_DEPTH };
 
 export class Catalogue {
   readonly agent: string;
@@ -70,7 +72,9 @@ export class Catalogue {
     this.#path = path;
     const file = decodeCatalogue(readFile(path), path);
     this.agent = file?.agent ?? rng.hex(AGENT_ID_BYTES);
-    for (const entry of file?.volumes ?? []) this.#entries.set(entry.name, entry);
+    for (const entry of file?.volumes ?? []) {
+      this.#entries.set(entry.name, { ...entry, spec: { ...NEW_KEYS, ...entry.spec } });
+    }
     if (file === undefined) this.#save();
   }
 

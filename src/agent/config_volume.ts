@@ -2,7 +2,7 @@
 import { formatSize } from "../core/mod.ts";
 import type { Section } from "./config_section.ts";
 
-export type Frontend = "auto" | "fuse" | "nbd";
+export type Frontend = "auto" | "ublk" | "fuse" | "nbd";
 export type FilesystemType = "ext4" | "xfs" | "btrfs";
 
 /** Profiles of the contract; discovering them and acting on them is to come. */
@@ -58,6 +58,8 @@ export interface VolumeConfig {
   readonly size_bytes: number;
   readonly max_size_bytes: number;
   readonly frontend: Frontend;
+  /** Requests that the block device of frontend ublk has in flight at most. */
+  readonly queue_depth: number;
   readonly filesystem: FilesystemConfig | null;
   readonly profile: "auto";
   readonly mirror: MirrorConfig;
@@ -74,6 +76,7 @@ const LEAST_FILESYSTEM_BYTES: Readonly<Record<FilesystemType, number>> = {
 };
 /** Growth that an unattended volume may reach when the operator names no cap. */
 export const DEFAULT_MAX_GROWTH = 10;
+export const DEFAULT_QUEUE_DEPTH = 64;
 
 /** Reads one volume. @param stores names of the stores, the first is the default. @param level of `forecast`. */
 export function readVolume(
@@ -94,9 +97,13 @@ export function readVolume(
     size_bytes: sizeBytes,
     max_size_bytes: maxSizeBytes,
     frontend: volume.choice("frontend", {
-      values: ["auto", "fuse", "nbd"],
-      later: ["ublk"],
+      values: ["auto", "ublk", "fuse", "nbd"],
       fallback: "auto",
+    }),
+    queue_depth: volume.count("queue_depth", {
+      fallback: DEFAULT_QUEUE_DEPTH,
+      minimum: 1,
+      maximum: 1024,
     }),
     filesystem: readFilesystem(volume.section("filesystem")),
     profile: volume.choice("profile", {
@@ -108,7 +115,11 @@ export function readVolume(
     scale: readScale(volume.section("scale"), level),
   };
   if (config.filesystem !== null && config.frontend === "nbd") {
-    volume.refuse("frontend", "an nbd export has no file system to mount", "Use fuse or auto.");
+    volume.refuse(
+      "frontend",
+      "an nbd export has no file system to mount",
+      "Use ublk, fuse or auto.",
+    );
   }
   refuseSmall(volume, config);
   volume.end();

@@ -7,9 +7,9 @@ import type { Sampler } from "../monitor/mod.ts";
 import { directoryOf } from "./config.ts";
 import {
   DEFAULT_MAX_GROWTH,
+  DEFAULT_QUEUE_DEPTH,
   defaultMirror,
   defaultScale,
-  type Frontend,
   LEAST_VOLUME_BYTES,
   type VolumeConfig,
 } from "./config_volume.ts";
@@ -290,17 +290,11 @@ function volumeOf(context: AgentContext, spec: CreateVolume): VolumeConfig {
     store,
     size_bytes,
     max_size_bytes,
-    frontend: frontendOf(spec),
+    frontend: spec.frontend ?? "auto",
+    queue_depth: DEFAULT_QUEUE_DEPTH,
     filesystem: null,
     profile: "auto",
     mirror: defaultMirror(store, names),
     scale: defaultScale(config.forecast.level),
   };
-}
-
-function frontendOf({ name, frontend = "auto" }: CreateVolume): Frontend {
-  if (frontend !== "ublk") return frontend;
-  throw new PsmaError("usage/frontend", `Cannot create ${name}: ublk is not supported yet`, {
-    hint: "Use auto, fuse or nbd.",
-  });
 }

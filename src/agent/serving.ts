@@ -91,8 +91,9 @@ export async function attachUnit(context: AgentContext, unit: VolumeUnit): Promi
 }
 
 function attaching({ plane, log }: AgentContext, unit: VolumeUnit): AttachVolume {
-  const { name: volume, config: { frontend, filesystem }, directory } = unit;
-  return { plane, volume, frontend, directory, filesystem, log };
+  const { name: volume, config, directory } = unit;
+  const { frontend, filesystem, queue_depth: queueDepth } = config;
+  return { plane, volume, frontend, directory, filesystem, queueDepth, log };
 }
 
 /**
@@ -197,7 +198,7 @@ export async function growUnit(context: AgentContext, unit: VolumeUnit): Promise
 export async function deleteUnit(context: AgentContext, unit: VolumeUnit): Promise<void> {
   const { catalogue, config } = context;
   const { name } = unit;
-  if (unit.attachment) {
+  if (unit.attachment || isLeftAttached(unit.directory)) {
     throw new PsmaError("state/attached", `Cannot delete ${name}: it is attached`, {
       hint: `Detach it first: psma volume detach ${name}`,
     });

@@ -45,8 +45,8 @@ export function reasonOf(unit: VolumeUnit, status: VolumeStatus | undefined): st
 export function placesOf(
   exports: readonly ExportInfo[],
 ): { mount: string | null; device: string | null } {
-  const exported = exports.find(({ frontend }) => frontend === "fuse");
-  if (exported?.frontend !== "fuse") return { mount: null, device: null };
+  const exported = exports.find((one) => one.frontend !== "nbd");
+  if (exported === undefined) return { mount: null, device: null };
   return { mount: exported.mount ?? null, device: exported.device.replace(/^\/dev\//, "") };
 }
 

@@ -80,6 +80,11 @@ const CutoverSchema = z.object({
 const ExportSchema = z.union([
   z.object({ frontend: z.literal("nbd"), uri: z.string() }),
   z.object({
+    frontend: z.literal("ublk"),
+    device: z.string(),
+    mount: z.string().optional(),
+  }),
+  z.object({
     frontend: z.literal("fuse"),
     path: z.string(),
     device: z.string(),

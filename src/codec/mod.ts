@@ -9,3 +9,4 @@ export * from "./nbd_negotiation.ts";
 export * from "./uring.ts";
 export * from "./change_map.ts";
 export * from "./fuse.ts";
+export * from "./ublk.ts";

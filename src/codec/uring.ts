@@ -22,10 +22,14 @@ export const URING_OP = {
   recv: 27,
   shutdown: 34,
   renameat: 35,
+  /** URING_CMD */
+  driverCommand: 46,
 } as const;
 
 export const SETUP = {
   cqSize: 1 << 3,
+  /** Entries of 128 bytes, for commands with an argument of 80. */
+  sqe128: 1 << 10,
   singleIssuer: 1 << 12,
   deferTaskrun: 1 << 13,
 } as const;
@@ -37,6 +41,8 @@ export const FSYNC_DATASYNC = 1;
 export const POLL_ADD_MULTI = 1;
 export const RWF_DSYNC = 2;
 
+/** Bytes of `struct io_uring_cqe`. */
+export const CQE_BYTES = 16;
 /** Bytes of `struct io_uring_params`; the u32 indexes of the fields that PSMA reads and writes. */
 export const PARAMS_BYTES = 120;
 export const PARAMS_U32 = {

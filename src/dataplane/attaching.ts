@@ -2,7 +2,7 @@
 import type { Log } from "../core/mod.ts";
 import type { AttachmentRecord } from "./attachment_record.ts";
 import type { DataPlane } from "./handle.ts";
-import type { MountedFilesystem } from "./host_tasks.ts";
+import type { MountedFilesystem } from "./host_filesystem.ts";
 import type { ExportInfo, FrontendName } from "./messages.ts";
 
 export interface AttachVolume {
@@ -14,6 +14,8 @@ export interface AttachVolume {
   readonly directory: string;
   /** Made on a blank volume, then mounted; null leaves the device raw. */
   readonly filesystem: MountedFilesystem | null;
+  /** Requests that a block device may have in flight, where the frontend makes one. */
+  readonly queueDepth: number;
   readonly log: Log;
 }
 

@@ -16,6 +16,7 @@ import type {
 } from "./attaching.ts";
 import { fuseAttachment } from "./attachment_fuse.ts";
 import { nbdAttachment } from "./attachment_nbd.ts";
+import { ublkAttachment } from "./attachment_ublk.ts";
 import {
   type AttachmentRecord,
   loadAttachmentRecord,
@@ -26,6 +27,7 @@ import type { FrontendName } from "./messages.ts";
 
 /** In the order in which `auto` prefers them. */
 const FRONTENDS: Readonly<Record<FrontendName, FrontendAttachment>> = {
+  ublk: ublkAttachment,
   fuse: fuseAttachment,
   nbd: nbdAttachment,
 };

@@ -4,6 +4,7 @@
  */
 import { formatSize, toPsmaError } from "../core/mod.ts";
 import { statFilesystem, UringRing } from "../sys/mod.ts";
+import { canServeUblk } from "./host.ts";
 
 export interface HostFinding {
   readonly name: string;
@@ -29,7 +30,7 @@ export async function probeHost(places: ProbePlaces): Promise<readonly HostFindi
     probeRing(),
     probeDevice("fuse", "/dev/fuse", "modprobe fuse, and run as root"),
     probeDevice("loop", "/dev/loop-control", "modprobe loop, and run as root"),
-    probeDevice("ublk", "/dev/ublk-control", "not used by this version; fuse+loop does the same"),
+    probeUblk(),
     probeDevice("nbd (kernel)", "/dev/nbd0", "only for nbd-client on this machine: modprobe nbd"),
     probeCapability("CAP_SYS_ADMIN", "without it volumes are served over NBD only: run as root"),
     probeCapability("CAP_SYS_RESOURCE", "ext4 cannot grow online without it; xfs and btrfs can"),
@@ -78,6 +79,18 @@ function probeDevice(name: string, path: string, advice: string): HostFinding {
     : { name, level: "warn", found: `${path}: ${fault}`, advice };
 }
 
+function probeUblk(): HostFinding {
+  const fault = canServeUblk();
+  return fault === undefined
+    ? { name: "ublk", level: "ok", found: "/dev/ublk-control opens, and its driver recovers" }
+    : {
+      name: "ublk",
+      level: "warn",
+      found: fault,
+      advice: "modprobe ublk_drv on Linux 6.5 or newer, and run as root; fuse+loop does the same",
+    };
+}
+
 function openFault(path: string): string | undefined {
   try {
     Deno.openSync(path, { read: true, write: true }).close();
@@ -103,6 +116,9 @@ function hasCapability(name: keyof typeof CAPABILITIES): boolean {
 
 /** What `frontend: auto` comes to here, and why. */
 function probeFrontend(): HostFinding {
+  if (canServeUblk() === undefined) {
+    return { name: "frontend: auto", level: "ok", found: "ublk: a block device" };
+  }
   const lacking = [
     ...(openFault("/dev/fuse") === undefined ? [] : ["/dev/fuse"]),
     ...(openFault("/dev/loop-control") === undefined ? [] : ["/dev/loop-control"]),

@@ -1,5 +1,9 @@
 /** Which frontends this process may use on this machine, and which file systems it may grow. */
 
+import { toPsmaError } from "../core/mod.ts";
+import { UBLK_DEVICE_FLAGS, UblkControlRing } from "../sys/mod.ts";
+
+const UBLK_CONTROL = "/dev/ublk-control";
 const CAPABILITIES = { CAP_SYS_ADMIN: 21n, CAP_SYS_RESOURCE: 24n } as const;
 export type Capability = keyof typeof CAPABILITIES;
 
@@ -10,6 +14,30 @@ export function hasCapability(
 ): boolean {
   const match = /^CapEff:\s*([0-9a-f]+)$/m.exec(processStatus);
   return (BigInt(`0x${match?.[1] ?? "0"}`) >> CAPABILITIES[name] & 1n) === 1n;
+}
+
+/** @returns why a volume cannot be a ublk device here; undefined when it can. */
+export function canServeUblk(): string | undefined {
+  if (!isThere(UBLK_CONTROL)) {
+    return `${UBLK_CONTROL} is missing: the kernel's ublk driver is not loaded, or not there`;
+  }
+  if (!hasCapability("CAP_SYS_ADMIN")) return "CAP_SYS_ADMIN is not in force";
+  try {
+    using control = new UblkControlRing();
+    const lacking = UBLK_DEVICE_FLAGS & ~control.features();
+    return lacking === 0n ? undefined : "the kernel's ublk driver is older than Linux 6.5";
+  } catch (error) {
+    return toPsmaError(error).message;
+  }
+}
+
+function isThere(path: string): boolean {
+  try {
+    Deno.statSync(path);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** @returns why a volume cannot be a mounted file here; undefined when it can. */

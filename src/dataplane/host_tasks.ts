@@ -7,27 +7,12 @@
  * error as soon as the agent is gone. So the agent's process itself never touches a served device or file.
  */
 import { PsmaError, systemClock, toPsmaError } from "../core/mod.ts";
-import {
-  attachLoop,
-  detachLoop,
-  detectFilesystem,
-  formatFilesystem,
-  growFilesystem,
-  growLoop,
-  mountFilesystem,
-  removeStale,
-  syncFilesystem,
-  unmountFilesystem,
-} from "../sys/mod.ts";
+import { attachLoop, detachLoop, growFilesystem, growLoop, removeStale } from "../sys/mod.ts";
+import { busyError, type MountedFilesystem, putFilesystem, unmount } from "./host_filesystem.ts";
+import { UBLK_HANDLERS, type UblkHostTasks } from "./host_tasks_ublk.ts";
 import type { Outcome } from "./messages.ts";
 
-/** A file system on a volume: made on a blank device, then mounted. */
-export interface MountedFilesystem {
-  readonly type: string;
-  readonly mount: string;
-}
-
-export interface HostTasks {
+export interface HostTasks extends UblkHostTasks {
   /** A loop device on the served file, and the file system on it. Undone when a step fails. */
   attach: {
     argument: { volume: string; path: string; filesystem: MountedFilesystem | null };
@@ -58,7 +43,6 @@ type Handlers = {
   ) => Promise<HostTasks[Name]["answer"]>;
 };
 
-const EBUSY = "sys/errno-16";
 const RELEASE_TRIES = 40, RELEASE_EVERY_MS = 50;
 
 /** Does one task in this process. @throws {PsmaError} usage/host-task, and what the task throws. */
@@ -86,13 +70,14 @@ export async function serveHostTask(name: string): Promise<void> {
 }
 
 const HANDLERS: Handlers = {
+  ...UBLK_HANDLERS,
+
   async attach({ volume, path, filesystem }) {
     await using undo = new AsyncDisposableStack();
     const { device } = await attachLoop({ path });
     undo.defer(async () => void await detachLoop(device));
     if (filesystem !== null) {
-      await prepareFilesystem(device, filesystem.type, volume);
-      await mountFilesystem({ device, at: filesystem.mount, type: filesystem.type });
+      await putFilesystem({ volume, device, filesystem });
     }
     undo.move();
     return { device };
@@ -118,21 +103,6 @@ const HANDLERS: Handlers = {
   clean: ({ path }) => removeStale(path),
 };
 
-/** Makes the file system on a blank device. @throws {PsmaError} state/filesystem when there is another one. */
-async function prepareFilesystem(device: string, type: string, volume: string): Promise<void> {
-  const contents = await detectFilesystem(device);
-  if (contents === type) return;
-  if (contents === "blank") return await formatFilesystem(device, type);
-  const found = contents === "other" ? "data of an unknown kind" : contents;
-  throw new PsmaError(
-    "state/filesystem",
-    `Cannot mount ${volume}: it holds ${found}, not ${type}`,
-    {
-      hint: "Name the file system that is there, or leave filesystem out and use the device.",
-    },
-  );
-}
-
 /** Device managers open a device for a moment when it changes: that is not a user. @returns whether it is free. */
 async function letGo(device: string): Promise<boolean> {
   for (let tries = 0; tries < RELEASE_TRIES; tries++) {
@@ -140,24 +110,4 @@ async function letGo(device: string): Promise<boolean> {
     await systemClock.sleep(RELEASE_EVERY_MS);
   }
   return false;
-}
-
-/** @returns whether it was taken out of the tree under its users, with all data synced. */
-function unmount(volume: string, mount: string, force: boolean): boolean {
-  try {
-    unmountFilesystem(mount);
-    return false;
-  } catch (error) {
-    if (toPsmaError(error).code !== EBUSY) throw error;
-    if (!force) throw busyError(volume, mount);
-    syncFilesystem(mount);
-    unmountFilesystem(mount, { lazy: true });
-    return true;
-  }
-}
-
-function busyError(volume: string, what: string): PsmaError {
-  return new PsmaError("state/busy", `Cannot detach ${volume}: ${what} is in use`, {
-    hint: `Stop the programs that use it; lsof ${what} names them.`,
-  });
 }

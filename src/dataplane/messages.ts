@@ -45,10 +45,11 @@ export interface MirrorStatus {
 }
 
 /** How applications reach a volume. */
-export type FrontendName = "fuse" | "nbd";
+export type FrontendName = "ublk" | "fuse" | "nbd";
 
 export type ExportInfo =
   | { readonly frontend: "nbd"; readonly uri: string }
+  | { readonly frontend: "ublk"; readonly device: string; readonly mount?: string }
   | {
     readonly frontend: "fuse";
     readonly path: string;
@@ -70,6 +71,16 @@ export interface VolumeStatus {
   readonly exports: readonly ExportInfo[];
   readonly mirror: MirrorStatus | null;
   readonly last_cutover: CutoverReport | null;
+}
+
+/** What a block device on a volume has to be like. */
+export interface VolumeGeometry {
+  readonly size_bytes: number;
+  readonly max_size_bytes: number;
+  readonly sector_bytes: number;
+  readonly read_only: boolean;
+  /** Largest read or write that the data plane takes. */
+  readonly max_io_bytes: number;
 }
 
 export interface OpenVolume {
@@ -126,6 +137,11 @@ export interface Commands {
   takeOverFuse: { argument: { name: string; path: string }; answer: { taken: boolean } };
   /** Stops serving; the caller has detached the loop device and unmounted. */
   unexportFuse: { argument: { name: string }; answer: null };
+  volumeGeometry: { argument: { name: string }; answer: VolumeGeometry };
+  /** Serves a ublk device that is added, or whose recovery has begun; one that it serves already stays so. */
+  exportUblk: { argument: { name: string; device: number; depth: number }; answer: null };
+  /** Closes our end of a device that has been stopped. */
+  unexportUblk: { argument: { name: string }; answer: null };
   startMirror: { argument: StartMirror; answer: MirrorStatus };
   mirrorStatus: { argument: { volume: string }; answer: MirrorStatus | null };
   pauseMirror: { argument: { volume: string }; answer: MirrorStatus };

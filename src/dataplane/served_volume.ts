@@ -6,7 +6,7 @@
  * that was prepared and not committed is void.
  */
 import { PsmaError } from "../core/mod.ts";
-import { HeldFuseExport, type HeldFuseMount } from "../frontend/mod.ts";
+import { HeldFuseExport, type HeldFuseMount, UblkExport } from "../frontend/mod.ts";
 import type { CutoverReport, Volume } from "../volume/mod.ts";
 import type { DataPlaneContext } from "./context.ts";
 import { LatencyBaseline } from "./latency_baseline.ts";
@@ -25,6 +25,7 @@ export class ServedVolume {
   readonly #mirrors: MirrorControl;
   readonly #switching: Switching;
   #fuse: HeldFuseExport | undefined;
+  #ublk: UblkExport | undefined;
   #busy: string | undefined;
   #exporting = false;
   #closing = false;
@@ -157,6 +158,30 @@ export class ServedVolume {
     this.#fuse = undefined;
   }
 
+  /** @throws {PsmaError} state/exported, io/ublk, sys/... */
+  async serveUblk(device: number, depth: number): Promise<void> {
+    if (this.#ublk?.device === device) return;
+    if (this.#ublk) {
+      throw new PsmaError("state/exported", `Cannot export ${this.volume.name}: it is already`);
+    }
+    const { context: { reactor, requests }, emit } = this.#parts;
+    this.#ublk = UblkExport.serve({
+      reactor,
+      requests,
+      volume: this.volume,
+      device,
+      depth,
+      onEnd: (error) => emit("export.ended", "error", `The ublk export ended: ${error.message}`),
+    });
+    await this.#ublk.begun();
+  }
+
+  /** The device has been stopped. */
+  async closeUblk(): Promise<void> {
+    await this.#ublk?.close();
+    this.#ublk = undefined;
+  }
+
   mirrorStatus(): MirrorStatus | null {
     return this.#mirrors.status();
   }
@@ -200,6 +225,8 @@ export class ServedVolume {
   async close(): Promise<void> {
     this.#closing = true;
     await this.unmountFuse();
+    // One that was not stopped waits for the next process.
+    this.#ublk?.abandon();
     await this.volume.close();
     this.#switching.beginClose();
     const target = this.volume.link?.target;

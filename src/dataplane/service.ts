@@ -20,6 +20,7 @@ import type {
 import type { Ask } from "./questioner.ts";
 import { Repeats } from "./repeats.ts";
 import { digestExtents } from "./digests.ts";
+import { geometryOf } from "./geometry.ts";
 import { ServedVolume } from "./served_volume.ts";
 
 const COPIER_OPERATIONS = 512;
@@ -162,6 +163,15 @@ export class Service implements DataPlaneContext {
     }),
     unexportFuse: async ({ name }) => {
       await this.#volume(name).unmountFuse();
+      return null;
+    },
+    volumeGeometry: ({ name }) => geometryOf(this.#volume(name), this),
+    exportUblk: async ({ name, device, depth }) => {
+      await this.#volume(name).serveUblk(device, depth);
+      return null;
+    },
+    unexportUblk: async ({ name }) => {
+      await this.#volume(name).closeUblk();
       return null;
     },
     startMirror: async (start: StartMirror) => {

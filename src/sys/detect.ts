@@ -5,19 +5,25 @@ export type Contents = "xfs" | "ext4" | "btrfs" | "blank" | "other";
 
 const BEGINNING_BYTES = 1 << 20, END_BYTES = 128 << 10;
 const EXT_SUPERBLOCK_AT = 1024, BTRFS_SUPERBLOCK_AT = 65_536;
+/** The superblocks that PSMA knows begin within these first bytes. */
+export const SUPERBLOCKS_WITHIN_BYTES = BTRFS_SUPERBLOCK_AT + 4096;
 
 /**
  * What a device or file holds. ext2 and ext3 count as ext4: its driver mounts and grows them.
+ * @param options.sizeBytes where its contents end, when that is before the device does.
  * @throws {Deno.errors.NotFound} and the like when it cannot be read.
  */
-export async function detectFilesystem(path: string): Promise<Contents> {
+export async function detectFilesystem(
+  path: string,
+  { sizeBytes }: { sizeBytes?: number } = {},
+): Promise<Contents> {
   using file = await Deno.open(path);
   const beginning = await readAt(file, 0, BEGINNING_BYTES);
   const found = decodeMagic(beginning);
   if (found !== undefined) return found;
   if (!isZero(beginning)) return "other";
   // RAID and LVM variants write their labels at the end.
-  const size = await file.seek(0, Deno.SeekMode.End);
+  const size = sizeBytes ?? await file.seek(0, Deno.SeekMode.End);
   const at = Math.max(0, size - END_BYTES);
   return isZero(await readAt(file, at - at % 4096, END_BYTES + 4096)) ? "blank" : "other";
 }
@@ -28,7 +34,11 @@ export async function detectFilesystem(path: string): Promise<Contents> {
  */
 export async function sectorBytesOf(path: string): Promise<number> {
   using file = await Deno.open(path);
-  const beginning = await readAt(file, 0, BTRFS_SUPERBLOCK_AT + 4096);
+  return sectorBytesIn(await readAt(file, 0, SUPERBLOCKS_WITHIN_BYTES));
+}
+
+/** As {@linkcode sectorBytesOf}, of what has been read. @param beginning the first SUPERBLOCKS_WITHIN_BYTES bytes. */
+export function sectorBytesIn(beginning: Uint8Array): number {
   const view = new DataView(beginning.buffer, beginning.byteOffset, beginning.length);
   switch (decodeMagic(beginning)) {
     case "xfs":

@@ -52,12 +52,14 @@ export function syncFilesystem(path: string): void {
 
 /**
  * Grows the mounted file system at `at` to the whole size of its device, while it is in use.
+ * @param options.sizeBytes to this size instead, on a device that is larger than its volume.
  * @returns total bytes as statfs counts them, before and after; equal when there was nothing to grow.
  * @throws {PsmaError} not-found/mount; state/filesystem for a type that PSMA cannot grow;
  * sys/permission where ext4 asks for CAP_SYS_RESOURCE; sys/errno-N.
  */
 export async function growFilesystem(
   at: string,
+  { sizeBytes }: { sizeBytes?: number } = {},
 ): Promise<{ before_bytes: number; after_bytes: number }> {
   const mount = mountsAt(at).at(-1);
   if (mount === undefined) {
@@ -66,20 +68,20 @@ export async function growFilesystem(
   const before = await statFilesystem(at);
   {
     using directory = openDescriptor(at, O_RDONLY | O_DIRECTORY);
-    await grow(mount, directory.fd);
+    grow(mount, directory.fd, sizeBytes ?? await sysfsDeviceBytes(mount.source));
   }
   const after = await statFilesystem(at);
   return { before_bytes: before.total_bytes, after_bytes: after.total_bytes };
 }
 
-async function grow(mount: MountEntry, fd: number): Promise<void> {
+function grow(mount: MountEntry, fd: number, sizeBytes: number): void {
   switch (mount.type) {
     case "ext4":
-      return await growExt4(mount, fd);
+      return growExt4(mount, fd, sizeBytes);
     case "xfs":
-      return await growXfs(mount, fd);
+      return growXfs(mount, fd, sizeBytes);
     case "btrfs":
-      return growBtrfs(mount, fd);
+      return growBtrfs(mount, fd, sizeBytes);
   }
   throw new PsmaError(
     "state/filesystem",
@@ -87,12 +89,12 @@ async function grow(mount: MountEntry, fd: number): Promise<void> {
   );
 }
 
-async function growExt4(mount: MountEntry, fd: number): Promise<void> {
+function growExt4(mount: MountEntry, fd: number, sizeBytes: number): void {
   const blocks = new BigUint64Array(1);
   const bytes = new Uint8Array(blocks.buffer), answer = new Uint8Array(STATFS_BYTES);
   mustSucceed(`measure ${mount.at}`, statfsOf(mount.at, answer));
   const blockBytes = Number(new DataView(answer.buffer).getBigUint64(8, true));
-  blocks[0] = BigInt(Math.floor(await sysfsDeviceBytes(mount.source) / blockBytes));
+  blocks[0] = BigInt(Math.floor(sizeBytes / blockBytes));
   const result = attempt(ioctlOn(fd, EXT4_IOC_RESIZE_FS, bytes));
   if (result >= 0) return;
   const error = sysError(`grow ${mount.at} (ext4)`, result);
@@ -115,7 +117,7 @@ function statfsOf(path: string, answer: Uint8Array<ArrayBuffer>): () => number {
 }
 
 /** `struct xfs_fsop_geom`: block size at 0, data blocks at 32, imaxpct at 28. */
-async function growXfs(mount: MountEntry, fd: number): Promise<void> {
+function growXfs(mount: MountEntry, fd: number, sizeBytes: number): void {
   const geometry = new Uint8Array(XFS_GEOMETRY_BYTES);
   mustSucceed(
     `read XFS's geometry at ${mount.at}`,
@@ -123,7 +125,7 @@ async function growXfs(mount: MountEntry, fd: number): Promise<void> {
   );
   const had = new DataView(geometry.buffer);
   const blockBytes = had.getUint32(0, true), blocks = Number(had.getBigUint64(32, true));
-  const wanted = Math.floor(await sysfsDeviceBytes(mount.source) / blockBytes);
+  const wanted = Math.floor(sizeBytes / blockBytes);
   if (wanted <= blocks) return;
   const request = new Uint8Array(16), view = new DataView(request.buffer);
   view.setBigUint64(0, BigInt(wanted), true);
@@ -135,9 +137,9 @@ async function growXfs(mount: MountEntry, fd: number): Promise<void> {
 }
 
 /** `struct btrfs_ioctl_vol_args`: the wish as text after a descriptor that is not used. */
-function growBtrfs(mount: MountEntry, fd: number): void {
+function growBtrfs(mount: MountEntry, fd: number, sizeBytes: number): void {
   const args = new Uint8Array(BTRFS_ARGS_BYTES);
-  args.set(cString("max"), 8);
+  args.set(cString(String(sizeBytes)), 8);
   mustSucceed(`grow ${mount.at} (btrfs)`, ioctlOn(fd, BTRFS_IOC_RESIZE, args));
 }
 
@@ -152,18 +154,46 @@ async function sysfsDeviceBytes(device: string): Promise<number> {
   return Number(text) * 512;
 }
 
-/** The distribution's tool, its package, and options: quiet; discarding a blank device is wasted time. */
-const MAKERS: Readonly<Record<string, { package: string; args: readonly string[] }>> = {
-  xfs: { package: "xfsprogs", args: ["-q", "-K"] },
-  ext4: { package: "e2fsprogs", args: ["-q", "-E", "nodiscard"] },
-  btrfs: { package: "btrfs-progs", args: ["-q", "-K"] },
+/**
+ * The distribution's tool, its package, and options: quiet; discarding a blank device is wasted time. A size
+ * that is not the device's goes in front of the device for all but ext4.
+ */
+interface Maker {
+  readonly package: string;
+  arguments(device: string, sizeBytes?: number): string[];
+}
+
+const MAKERS: Readonly<Record<string, Maker>> = {
+  xfs: {
+    package: "xfsprogs",
+    arguments: (device, size) => ["-q", "-K", ...(size ? ["-d", `size=${size}`] : []), device],
+  },
+  ext4: {
+    package: "e2fsprogs",
+    arguments: (device, size) => [
+      "-q",
+      "-E",
+      "nodiscard",
+      device,
+      ...(size ? [`${Math.floor(size / 1024)}k`] : []),
+    ],
+  },
+  btrfs: {
+    package: "btrfs-progs",
+    arguments: (device, size) => ["-q", "-K", ...(size ? ["-b", `${size}`] : []), device],
+  },
 };
 
 /**
  * Makes a file system on a blank device with the distribution's `mkfs.<type>`.
+ * @param options.sizeBytes how large, on a device that is larger than its volume.
  * @throws {PsmaError} state/not-blank, usage/filesystem, not-found/mkfs, sys/mkfs with the tool's own words.
  */
-export async function formatFilesystem(device: string, type: string): Promise<void> {
+export async function formatFilesystem(
+  device: string,
+  type: string,
+  { sizeBytes }: { sizeBytes?: number } = {},
+): Promise<void> {
   const maker = MAKERS[type];
   if (maker === undefined) {
     throw new PsmaError(
@@ -174,7 +204,7 @@ export async function formatFilesystem(device: string, type: string): Promise<vo
       },
     );
   }
-  const contents = await detectFilesystem(device);
+  const contents = await detectFilesystem(device, sizeBytes === undefined ? {} : { sizeBytes });
   if (contents !== "blank") {
     const what = contents === "other" ? "data of an unknown kind" : contents;
     throw new PsmaError("state/not-blank", `Cannot format ${device}: it holds ${what}`, {
@@ -192,7 +222,7 @@ export async function formatFilesystem(device: string, type: string): Promise<vo
     );
   }
   const { success, stderr, stdout } = await new Deno.Command(tool, {
-    args: [...maker.args, device],
+    args: maker.arguments(device, sizeBytes),
     stdin: "null",
   }).output();
   if (success) return;

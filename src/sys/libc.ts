@@ -33,6 +33,7 @@ const QUICK = {
   connect: { parameters: ["i32", "buffer", "u32"], result: "i32" },
   getsockname: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
   shutdown: { parameters: ["i32", "i32"], result: "i32" },
+  sysconf: { parameters: ["i32"], result: "i64" },
   eventfd: { parameters: ["u32", "i32"], result: "i32" },
   prctl: { parameters: ["i32", "u64", "u64", "u64", "u64"], result: "i32" },
   syscall2: { name: "syscall", parameters: ["i64", "u64", "buffer"], result: "i64" },

@@ -20,3 +20,6 @@ export * from "./loop.ts";
 export * from "./mount.ts";
 export * from "./stale.ts";
 export * from "./mountinfo.ts";
+export * from "./ublk_control.ts";
+export * from "./ublk_queue.ts";
+export * from "./block_users.ts";

@@ -83,6 +83,18 @@ export interface Ring {
   cancelFd(fd: number, kind: number, index: number): void;
   openat(path: number, flags: number, mode: number, kind: number, index: number): void;
   renameat(from: number, to: number, kind: number, index: number): void;
+  /**
+   * A driver's own command. @param argument,result the first two words of the 16 bytes that it reads; the
+   * other two are zero.
+   */
+  driverCommand(
+    fd: number,
+    command: number,
+    argument: number,
+    result: number,
+    kind: number,
+    index: number,
+  ): void;
   /** Operations pushed and not yet handed to the kernel. */
   readonly pending: number;
   /** Hands over what was pushed; waits for `waitFor` completions, at most `timeoutMs` (0: no limit). */
@@ -273,6 +285,21 @@ export class UringRing implements Ring {
 
   renameat(from: number, to: number, kind: number, index: number): void {
     this.#push(URING_OP.renameat, AT_FDCWD, to, from, AT_FDCWD >>> 0, 0, kind, index);
+  }
+
+  driverCommand(
+    fd: number,
+    command: number,
+    argument: number,
+    result: number,
+    kind: number,
+    index: number,
+  ): void {
+    this.#push(URING_OP.driverCommand, fd, command, 0, 0, 0, kind, index);
+    // The entry just pushed: its last 16 bytes are the command's, where other operations have none.
+    const i = (((this.#sqTail - 1) >>> 0) & this.#sqMask) * SQE_WORDS;
+    this.#sqe[i + 12] = argument;
+    this.#sqe[i + 13] = result;
   }
 
   #push(

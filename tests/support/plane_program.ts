@@ -46,6 +46,7 @@ async function serve({ image, frontend, filesystem }: ServedVolume) {
     frontend,
     directory,
     filesystem: filesystem ?? null,
+    queueDepth: 64,
     log,
   });
   return { plane, attachment };

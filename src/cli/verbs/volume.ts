@@ -120,6 +120,17 @@ function answerVolume(session: Session, volume: VolumeView): void {
   session.answer(volume, () => formatVolume(session, volume));
 }
 
+function placeOf(exported: VolumeView["exports"][number]): string {
+  switch (exported.frontend) {
+    case "nbd":
+      return exported.uri;
+    case "ublk":
+      return exported.device;
+    case "fuse":
+      return `${exported.device} (${exported.path})`;
+  }
+}
+
 function formatVolume(session: Session, volume: VolumeView): string {
   const { filesystem, backup, active } = volume;
   const pairs: [string, string][] = [
@@ -130,10 +141,7 @@ function formatVolume(session: Session, volume: VolumeView): string {
     ["full in", formatTimeToFull(volume, session.clock.nowMs())],
     ["active", `${active.store}: ${active.uri}, epoch ${volume.epoch}`],
     ["backup", backup === null ? "none" : `${backup.store}, ${formatSize(backup.size_bytes)}`],
-    ...volume.exports.map((one): [string, string] => [
-      one.frontend,
-      one.frontend === "nbd" ? one.uri : `${one.device} (${one.path})`,
-    ]),
+    ...volume.exports.map((one): [string, string] => [one.frontend, placeOf(one)]),
   ];
   if (filesystem !== null) {
     pairs.push([

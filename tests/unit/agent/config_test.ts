@@ -136,7 +136,7 @@ const MISTAKES: [what: string, text: string, at: string, message: RegExp][] = [
   ["half a count", `${VOLUME}    scale: { debounce: 1.5 }\n`, "6:24", /whole number from 1 to 100/],
   ["no such store", `${VOLUME}    store: locall\n`, "6:12", /no store "locall" \(Stores: local/],
   ["no such mirror store", `${VOLUME}    mirror: { store: far }\n`, "6:22", /no store "far"/],
-  ["ublk", `${VOLUME}    frontend: ublk\n`, "6:15", /"ublk" is not supported in this version/],
+  ["too deep a queue", `${VOLUME}    queue_depth: 5000\n`, "6:18", /whole number from 1 to 1024/],
   ["misspelt frontend", `${VOLUME}    frontend: fues\n`, "6:15", /none of.*Did you mean "fuse"/],
   ["async backup", `${VOLUME}    mirror: { backup: async }\n`, "6:23", /"async" is not supported/],
   ["remote model", "forecast: { mode: remote }\n", "1:19", /"remote" is not supported/],
@@ -181,7 +181,7 @@ for (const [what, text, at, message] of MISTAKES) {
 
 Deno.test("checkConfig() tells every fault, in the order of the file", () => {
   const problems = checkConfig(
-    `sampling: { interval: fast }\n${VOLUME}    frontend: ublk\n    scale: { step: 1 }\n    x: 1\n`,
+    `sampling: { interval: fast }\n${VOLUME}    frontend: usb\n    scale: { step: 1 }\n    x: 1\n`,
   );
   deepEqual(problems.map(({ path }) => path), [
     "sampling.interval",
