@@ -57,13 +57,16 @@ const parts: CliParts = {
     return { url: api.url, failed: agent.died, stop: () => running.disposeAsync() };
   },
 
-  async startStore({ directories, listen, nbd_listen, token_file, capacity_bytes, log_level }) {
+  async startStore({ directories, listen, nbd_listen, nbd_tls, nbd_host, ...options }) {
+    const { token_file, capacity_bytes, log_level } = options;
     const { startStore } = await import("./src/datastore/mod.ts");
     const { notifyServiceManager } = await import("./src/dataplane/mod.ts");
     const store = await startStore({
       directories,
       listen,
       nbd: nbd_listen,
+      ...(nbd_tls === null ? {} : { nbd_tls }),
+      ...(nbd_host === null ? {} : { nbd_host }),
       ...(token_file === null ? {} : { token_file }),
       ...(capacity_bytes === null ? {} : { capacity_bytes }),
       log: createLog({ level: log_level, clock }),

@@ -65,7 +65,7 @@ export async function startAgent(options: StartAgent): Promise<RunningAgent> {
   const nudge = new Nudge();
   // A mirror that is complete may be what is waited for.
   events.subscribe(({ type }) => type === "mirror.synced" && nudge.now(), stopping.signal);
-  const plane = await startDataPlane(state_dir, stores, events, log);
+  const plane = await startDataPlane(config, stores, events, log);
   undo.defer(() => plane.stop().catch(() => {})); // Dead already: then there is nothing to stop.
 
   const context: AgentContext = {
@@ -142,7 +142,7 @@ function openStores(
 }
 
 async function startDataPlane(
-  state_dir: string,
+  { state_dir, nbd }: AgentConfig,
   stores: ReadonlyMap<string, DataStore>,
   events: EventLog,
   log: Log,
@@ -156,6 +156,7 @@ async function startDataPlane(
   const plane = await DataPlane.start({
     log,
     onEvent: (event) => events.add(fromDataPlane(event)),
+    tls_directory: `${state_dir}/tls`,
     questions: {
       digests: ({ target, extents }) => storeNamed(stores, target.store).digests(target, extents),
       promote: async ({ target, epoch }) => {
@@ -164,8 +165,17 @@ async function startDataPlane(
       },
     },
   });
-  await plane.command("serveNbd", { listen: { path }, fenced: false });
-  return plane;
+  try {
+    await plane.command("serveNbd", { listen: { path }, fenced: false });
+    if (nbd !== null) {
+      const { listen, tls, host } = nbd;
+      await plane.serveTls({ listen, forward_to: path, ...tls }, host ?? undefined);
+    }
+    return plane;
+  } catch (error) {
+    await plane.stop();
+    throw error;
+  }
 }
 
 function fromDataPlane({ at_ms, type, severity, volume, message, data }: DataPlaneEvent) {

@@ -4,6 +4,7 @@
  */
 import { isMap, LineCounter, parseDocument } from "yaml";
 import { checkName, formatSize, isLoopback, type ListenAddress, PsmaError } from "../core/mod.ts";
+import { type NbdConfig, readNbd } from "./config_nbd.ts";
 import { type ConfigProblem, problemsError } from "./config_problems.ts";
 import { Section } from "./config_section.ts";
 import { readVolume, type VolumeConfig } from "./config_volume.ts";
@@ -14,11 +15,19 @@ export type StoreConfig =
     readonly type: "psma";
     readonly url: string;
     readonly token_file?: string;
+    /** Of authorities that sign the store's certificates, for HTTP and for NBD. */
     readonly ca_file?: string;
+    /** What we show to the store's NBD server. */
+    readonly cert_file?: string;
+    readonly key_file?: string;
+    /** What its certificate is for, when it is not the host of its URIs. */
+    readonly server_name?: string;
   };
 
 export interface AgentConfig {
   readonly api: { readonly listen: ListenAddress; readonly token_file: string };
+  /** Null: NBD clients use the Unix socket in the state directory. */
+  readonly nbd: NbdConfig | null;
   readonly state_dir: string;
   readonly sampling: { readonly interval_ms: number };
   readonly forecast: {
@@ -128,6 +137,7 @@ function readRoot(root: Section, directory: string): AgentConfig {
       listen: readListen(api, absolute),
       token_file: absolute(api.text("token_file", `${stateDir}/api.token`)),
     },
+    nbd: readNbd(root.section("nbd"), absolute),
     state_dir: stateDir,
     sampling: { interval_ms: intervalMs },
     forecast: {
@@ -205,11 +215,23 @@ function readNetworkStore(store: Section, absolute: (path: string) => string): S
   if (store.has("url") && !/^https?:\/\/[^/]+/.test(String(url))) {
     store.refuse("url", `"${url}" is not an http or https address`);
   }
+  const file = (key: "token_file" | "ca_file" | "cert_file" | "key_file") =>
+    store.has(key) ? { [key]: absolute(store.text(key)) } : {};
+  if (store.has("cert_file") !== store.has("key_file")) {
+    store.report(
+      store.has("cert_file") ? "key_file" : "cert_file",
+      "config/missing",
+      "cert_file and key_file go together",
+    );
+  }
   return {
     type: "psma",
     url: String(url).replace(/\/+$/, ""),
-    ...(store.has("token_file") ? { token_file: absolute(store.text("token_file")) } : {}),
-    ...(store.has("ca_file") ? { ca_file: absolute(store.text("ca_file")) } : {}),
+    ...file("token_file"),
+    ...file("ca_file"),
+    ...file("cert_file"),
+    ...file("key_file"),
+    ...(store.has("server_name") ? { server_name: store.text("server_name") } : {}),
   };
 }
 

@@ -55,6 +55,14 @@ export interface StartStore {
   readonly directories: readonly string[];
   readonly listen: string;
   readonly nbd_listen: string;
+  /** Null: NBD without TLS. */
+  readonly nbd_tls: {
+    readonly cert_file: string;
+    readonly key_file: string;
+    readonly client_ca_file?: string;
+  } | null;
+  /** Null: the address that is listened on. */
+  readonly nbd_host: string | null;
   /** Null: a file in the first directory. */
   readonly token_file: string | null;
   readonly capacity_bytes: number | null;

@@ -1,4 +1,4 @@
-/** Where our servers listen: nothing beyond this machine, for there is no TLS for HTTP nor NBD. */
+/** Where our servers listen: without TLS, nothing beyond this machine. */
 import { PsmaError } from "./errors.ts";
 
 export type ListenAddress =
@@ -11,6 +11,17 @@ export type ListenAddress =
  * @throws {PsmaError} config/listen, also for an address that others on the network could reach.
  */
 export function parseListen(text: string): ListenAddress {
+  const address = parseAddress(text);
+  if ("path" in address || isLoopback(address.host)) return address;
+  throw refused(
+    text,
+    "other machines could reach it without TLS",
+    "Use 127.0.0.1 or a Unix socket, and reach it from afar through a TLS or SSH tunnel.",
+  );
+}
+
+/** Reads what {@linkcode parseListen} does, also where others could reach it. @throws {PsmaError} config/listen */
+export function parseAddress(text: string): ListenAddress {
   const path = /^(?:unix:)?(\/.+)$/.exec(text)?.[1];
   if (path !== undefined) return { path };
   if (text.startsWith("unix:")) {
@@ -21,13 +32,6 @@ export function parseListen(text: string): ListenAddress {
   const port = Number(match?.[2]);
   if (host === undefined || port > 65_535) {
     throw refused(text, "it is not one", "Write it like 127.0.0.1:9310 or unix:/run/psma.sock.");
-  }
-  if (!isLoopback(host)) {
-    throw refused(
-      text,
-      "other machines could reach it without TLS",
-      "Use 127.0.0.1 or a Unix socket, and reach it from afar through a TLS or SSH tunnel.",
-    );
   }
   return { host, port };
 }

@@ -5,5 +5,7 @@ export { type HostFinding, probeHost, type ProbePlaces } from "./doctor.ts";
 export * from "./handle.ts";
 export { canServeFuse, growthFault } from "./host.ts";
 export * from "./messages.ts";
+export { makePrivateDirectory } from "./private_directory.ts";
 export { notifyServiceManager } from "./service_manager.ts";
 export { serveHostTask } from "./host_tasks.ts";
+export { type NbdReach, type NbdTls, reachFault } from "./tls_reach.ts";

@@ -5,6 +5,7 @@
 import { type Clock, type Log, PsmaError, supervise } from "../core/mod.ts";
 import type { TlsSpec } from "../codec/mod.ts";
 import type { DataPlaneEvent } from "./messages.ts";
+import { makePrivateDirectory } from "./private_directory.ts";
 import type {
   DialTls,
   FromRelay,
@@ -62,7 +63,7 @@ export class TlsRelay {
 
   /**
    * The URI on a Unix socket that leads to an export over TLS; nothing is reached yet.
-   * @throws {PsmaError} usage/nbd-uri, config/tls-file, unavailable/routes, state/tls-directory
+   * @throws {PsmaError} usage/nbd-uri, config/tls-file, unavailable/routes, state/private-directory
    */
   async route(uri: string, tls: TlsSpec): Promise<string> {
     const { address, host, exportPath } = parseTlsUri(uri);
@@ -95,7 +96,10 @@ export class TlsRelay {
     this.#stopped = true;
     this.#worker?.terminate();
     this.#drop("it has stopped");
-    if (this.#directory !== undefined) Deno.removeSync(this.#directory, { recursive: true });
+    if (this.#directory === undefined) return;
+    if (this.#options.directory === undefined) {
+      Deno.removeSync(this.#directory, { recursive: true });
+    } else makePrivateDirectory(this.#directory);
     this.#directory = undefined;
   }
 
@@ -171,35 +175,13 @@ export class TlsRelay {
   #socketPath(index: number): string {
     this.#directory ??= this.#options.directory === undefined
       ? Deno.makeTempDirSync({ prefix: "psma-tls-" })
-      : makePrivate(this.#options.directory);
+      : makePrivateDirectory(this.#options.directory);
     const path = `${this.#directory}/${index}`;
     if (new TextEncoder().encode(path).length <= SOCKET_PATH_BYTES_MAX) return path;
     throw new PsmaError("config/value", `Cannot listen on ${path}: the path is too long`, {
       hint: "Choose a shorter directory.",
     });
   }
-}
-
-function makePrivate(path: string): string {
-  try {
-    Deno.mkdirSync(path, { mode: 0o700 });
-    return path;
-  } catch (error) {
-    if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
-  }
-  const { isDirectory, uid, mode } = Deno.lstatSync(path);
-  if (!isDirectory || uid !== Deno.uid() || ((mode ?? 0) & 0o077) !== 0) {
-    throw new PsmaError(
-      "state/tls-directory",
-      `Cannot use ${path}: others may have made or read it`,
-      {
-        hint: `Remove ${path}; it is made again.`,
-      },
-    );
-  }
-  // Sockets of a process that was killed.
-  for (const { name } of Deno.readDirSync(path)) Deno.removeSync(`${path}/${name}`);
-  return path;
 }
 
 function gone(reason: string): PsmaError {

@@ -10,7 +10,13 @@ export type StoreConfig =
     readonly type: "psma";
     readonly url: string;
     readonly token_file?: string | undefined;
+    /** Of authorities that sign the store's certificates, for HTTP and for NBD. */
     readonly ca_file?: string | undefined;
+    /** What we show to the store's NBD server. */
+    readonly cert_file?: string | undefined;
+    readonly key_file?: string | undefined;
+    /** What the NBD server's certificate is for, when it is not the host of its URIs. */
+    readonly server_name?: string | undefined;
   };
 
 export interface OpenStoreOptions {
@@ -24,6 +30,12 @@ export function openStore(name: string, config: StoreConfig, options: OpenStoreO
   const { clock = systemClock, rng = systemRng } = options;
   const log = options.log.with({ store: name });
   if (config.type === "embedded") return new EmbeddedStore(name, config.path, { log, clock, rng });
-  const { url, token_file, ca_file } = config;
-  return new PsmaStore(name, url, { log, clock, rng, token_file, ca_file });
+  const { url, token_file, ca_file, cert_file, key_file, server_name } = config;
+  const tls = {
+    ...(ca_file === undefined ? {} : { ca_file }),
+    ...(cert_file === undefined ? {} : { cert_file }),
+    ...(key_file === undefined ? {} : { key_file }),
+    ...(server_name === undefined ? {} : { server_name }),
+  };
+  return new PsmaStore(name, url, { log, clock, rng, token_file, ca_file }, tls);
 }

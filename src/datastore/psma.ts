@@ -1,6 +1,6 @@
 /** The `psma` store: a client of `psma store serve`, or of any store that speaks its protocol. */
 import { PsmaError } from "../core/mod.ts";
-import type { Placement } from "../dataplane/mod.ts";
+import type { Placement, TlsSpec } from "../dataplane/mod.ts";
 import { HttpClient, type HttpClientOptions, Nothing } from "./http_client.ts";
 import {
   type Capacity,
@@ -22,8 +22,13 @@ export class PsmaStore implements DataStore {
   readonly #http: HttpClient;
   readonly #options: HttpClientOptions;
 
-  /** @throws {PsmaError} config/store */
-  constructor(readonly name: string, url: string, options: HttpClientOptions) {
+  /** @param nbdTls for exports that are reached over TLS. @throws {PsmaError} config/store */
+  constructor(
+    readonly name: string,
+    url: string,
+    options: HttpClientOptions,
+    readonly nbdTls: TlsSpec = {},
+  ) {
     this.#http = new HttpClient(name, url, options);
     this.#options = options;
   }
@@ -152,7 +157,9 @@ export class PsmaStore implements DataStore {
   }
 
   #placement({ id, size_bytes, uri }: VolumeBody): Placement {
-    return { store: this.name, store_volume: id, size_bytes, backend: { type: "nbd", uri } };
+    const tls = uri.startsWith("nbds") ? { tls: this.nbdTls } : {};
+    const backend = { type: "nbd", uri, ...tls } as const;
+    return { store: this.name, store_volume: id, size_bytes, backend };
   }
 }
 

@@ -51,7 +51,8 @@ export const VolumeBody = z.object({
   allocated_bytes: Bytes.openapi({ description: "What it takes up on disk." }),
   epoch: Epoch.openapi({ description: "A writer that names a lower one is refused." }),
   uri: z.string().openapi({
-    description: "NBD URI for a writer: the export name ends in `@` and the epoch to write with.",
+    description:
+      "NBD URI for a writer: the export name ends in `@` and the epoch to write with. `nbds` for NBD over TLS.",
     example: "nbd://127.0.0.1:10809/data@1",
   }),
   created_at: Time,

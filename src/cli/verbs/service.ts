@@ -1,7 +1,7 @@
 /** `psma run` and `psma store serve`: the processes that stay. */
 import { type Command, Option } from "@commander-js/extra-typings";
 import { parseSize, PsmaError } from "../../core/mod.ts";
-import type { Service } from "../parts.ts";
+import type { Service, StartStore } from "../parts.ts";
 import { group, type Session, type Start, untilSignal, verb } from "../verb.ts";
 
 const LEVELS = ["debug", "info", "warn", "error"] as const;
@@ -33,12 +33,17 @@ export function storeVerbs(start: Start): Command {
   const serve = verb("serve", "Serve volumes to other machines' agents", [
     "psma store serve --path /srv/psma-store",
     "psma store serve --path ./store --listen 127.0.0.1:9320 --nbd-listen 127.0.0.1:10809",
+    "psma store serve --nbd-listen 192.0.2.7:10809 --tls-cert server.pem --tls-key server.key --tls-client-ca ca.pem",
   ])
     .option("--path <dir...>", "where the volumes' bytes live; several are filled evenly", [
       STORE_PATH,
     ])
     .option("--listen <address>", "HTTP", "127.0.0.1:9320")
     .option("--nbd-listen <address>", "NBD, where the bytes travel", "127.0.0.1:10809")
+    .option("--tls-cert <file>", "NBD over TLS: this server's certificate, PEM")
+    .option("--tls-key <file>", "the certificate's key, PEM")
+    .option("--tls-client-ca <file>", "let only clients in whose certificate this authority signed")
+    .option("--nbd-host <name>", "what clients call this machine (default: the NBD address)")
     .option("--capacity <size>", "how much it may promise in all (default: no limit)")
     .addOption(logLevel())
     .addOption(untilStdinEnds())
@@ -48,6 +53,8 @@ export function storeVerbs(start: Start): Command {
           directories: options.path,
           listen: options.listen,
           nbd_listen: options.nbdListen,
+          nbd_tls: tlsOf(options),
+          nbd_host: options.nbdHost ?? null,
           token_file: options.tokenFile ?? null,
           capacity_bytes: options.capacity === undefined ? null : parseSize(options.capacity),
           log_level: options.logLevel,
@@ -56,6 +63,24 @@ export function storeVerbs(start: Start): Command {
       })
     );
   return group("store", "The network data store", [serve as never]);
+}
+
+/** @throws {PsmaError} usage/tls when one is given without the other that it needs. */
+function tlsOf(options: {
+  readonly tlsCert?: string | undefined;
+  readonly tlsKey?: string | undefined;
+  readonly tlsClientCa?: string | undefined;
+}): StartStore["nbd_tls"] {
+  const { tlsCert: cert_file, tlsKey: key_file, tlsClientCa: client_ca_file } = options;
+  if (cert_file !== undefined && key_file !== undefined) {
+    return { cert_file, key_file, ...(client_ca_file === undefined ? {} : { client_ca_file }) };
+  }
+  const given = [cert_file, key_file, client_ca_file].some((file) => file !== undefined);
+  if (!given) return null;
+  throw new PsmaError(
+    "usage/tls",
+    "Cannot serve NBD over TLS: --tls-cert and --tls-key go together",
+  );
 }
 
 /** Serves until a signal, the end of standard input where asked for, or a failure; then stops in order. */

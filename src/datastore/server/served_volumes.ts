@@ -29,7 +29,7 @@ export class ServedVolumes {
       initial: { store: STORE, store_volume: id, size_bytes, backend },
     });
     const { uri } = await this.plane.command("exportNbd", { name: id, description: id, epoch });
-    return { uri, size_bytes: status.size_bytes };
+    return { uri: this.plane.tlsUri(id) ?? uri, size_bytes: status.size_bytes };
   }
 
   /** Takes the volume off the list, cuts its sessions and closes it; no error when that was done before. */

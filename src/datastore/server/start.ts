@@ -15,10 +15,11 @@ import {
   systemClock,
   systemRng,
 } from "../../core/mod.ts";
-import { DataPlane, type DataPlaneEvent } from "../../dataplane/mod.ts";
+import { DataPlane, type DataPlaneEvent, type NbdTls } from "../../dataplane/mod.ts";
 import { VolumeFolders } from "../volume_folders.ts";
 import { createApp } from "./app.ts";
 import { Catalogue } from "./catalogue.ts";
+import { openNbdDoor, readNbdDoor } from "./nbd_door.ts";
 
 /** A server that was just killed may take a moment to end. */
 const LOCK_WITHIN_MS = 2000;
@@ -29,8 +30,11 @@ export interface StoreOptions {
   readonly directories: readonly string[];
   /** HTTP: `127.0.0.1:9320`, or `unix:/path`. Port 0 takes any. */
   readonly listen: string;
-  /** Bytes: `127.0.0.1:10809`, or `unix:/path`. */
+  /** Bytes: `127.0.0.1:10809`, or `unix:/path`; with TLS and a client authority also beyond loopback. */
   readonly nbd: string;
+  readonly nbd_tls?: NbdTls;
+  /** What clients call this machine in NBD URIs; default: the address that is listened on. */
+  readonly nbd_host?: string;
   /** Default: `.psma-token` in the first directory, made where it is missing. */
   readonly token_file?: string;
   /** The limit of what is promised in all; without it sizes are thin and only disks are full. */
@@ -52,10 +56,11 @@ export interface RunningStore {
   stop(): Promise<void>;
 }
 
-/** @throws {PsmaError} config/listen, state/address-in-use, config/token-file, config/store, state/locked, sys/..., io/... */
+/** @throws {PsmaError} config/listen, state/address-in-use, config/token-file, config/tls-file, config/store, state/locked, sys/..., io/... */
 export async function startStore(options: StoreOptions): Promise<RunningStore> {
   const { directories, log, clock = systemClock, rng = systemRng } = options;
-  const http = parseListen(options.listen), nbd = parseListen(options.nbd);
+  const http = parseListen(options.listen);
+  const door = readNbdDoor(options.nbd, options.nbd_tls, options.nbd_host);
   const first = directories[0];
   if (first === undefined) {
     throw new PsmaError("config/store", "Cannot serve a store: it has no directory");
@@ -74,7 +79,7 @@ export async function startStore(options: StoreOptions): Promise<RunningStore> {
   cleanup.defer(() => plane.stop().catch(() => {}));
   let dead: string | undefined;
   plane.died.catch((error: PsmaError) => dead = error.message);
-  const { address } = await plane.command("serveNbd", { listen: nbd, fenced: true });
+  const address = await openNbdDoor(plane, door, first);
   const { capacity_bytes } = options;
   const catalogue = await Catalogue.open({ folders, plane, capacity_bytes, log, clock, rng });
   const app = createApp({ catalogue, token, notReady: () => dead, log });

@@ -200,6 +200,65 @@ Deno.test("checkConfig() refuses one mount point for two volumes", () => {
   match(problem?.message ?? "", /mount point of a too/);
 });
 
+Deno.test("parseConfig() reads NBD over TLS, for the agent's own port and for a store", () => {
+  const tls = "{ cert_file: s.pem, key_file: /k.pem, client_ca_file: ca.pem }";
+  const { nbd, stores } = accepted(`
+nbd: { listen: "0.0.0.0:10809", host: node.example, tls: ${tls} }
+stores:
+  near: { type: embedded, path: /s }
+  far: { type: psma, url: "https://s", ca_file: ca.pem, cert_file: c.pem, key_file: k.pem, server_name: n }
+`);
+  deepEqual(nbd, {
+    listen: { host: "0.0.0.0", port: 10809 },
+    tls: {
+      cert_file: "/etc/psma/s.pem",
+      key_file: "/k.pem",
+      client_ca_file: "/etc/psma/ca.pem",
+    },
+    host: "node.example",
+  });
+  deepEqual(stores["far"], {
+    type: "psma",
+    url: "https://s",
+    ca_file: "/etc/psma/ca.pem",
+    cert_file: "/etc/psma/c.pem",
+    key_file: "/etc/psma/k.pem",
+    server_name: "n",
+  });
+  equal(accepted(STORES).nbd, null);
+});
+
+Deno.test("checkConfig() refuses NBD that others could reach, one sentence each", () => {
+  const files = "cert_file: c, key_file: k";
+  const cases: readonly [string, RegExp, RegExp][] = [
+    ["nbd: { listen: 127.0.0.1:1 }", /Cannot use nbd\.tls: NBD on a port takes TLS/, /cert_file/],
+    [
+      `nbd: { listen: 192.0.2.7:1, tls: { ${files} } }`,
+      /Cannot use nbd\.listen: whoever reaches it could read and write volumes/,
+      /client_ca_file/,
+    ],
+    [`nbd: { listen: nonsense, tls: { ${files} } }`, /nbd\.listen: "nonsense" is not/, /192\.0/],
+    [`nbd: { listen: /run/s, tls: { ${files} } }`, /nbd\.listen: it is not a port/, /Unix/],
+    [
+      `nbd: { listen: "[::1]:1", tls: { ${files}, client_ca: x } }`,
+      /not a known key/,
+      /client_ca_f/,
+    ],
+    ["nbd: { listen: '[::1]:1', tls: { cert_file: c } }", /nbd\.tls\.key_file: it is req/, /.*/],
+    [
+      "stores: { far: { type: psma, url: 'https://s', cert_file: c } }",
+      /far\.key_file: cert_file and key_file go together/,
+      /.*/,
+    ],
+  ];
+  for (const [text, message, hint] of cases) {
+    const problems = checkConfig(`${text}\n`);
+    equal(problems.length, 1, text);
+    match(problems[0]?.message ?? "", message);
+    match(problems[0]?.hint ?? "", hint);
+  }
+});
+
 Deno.test("loadConfig() throws with exit code 78 and all problems", () => {
   using temp = tempDir();
   const path = temp.file("psma.yaml");

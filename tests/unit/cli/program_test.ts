@@ -62,6 +62,7 @@ const MISUSE: readonly (readonly [readonly string[], number, RegExp])[] = [
   [["scale", "data", "--size", "-1"], 2, /not a size/],
   [["demo", "--frontend", "usb"], 2, /Allowed choices are auto, fuse, nbd/],
   [["store", "serve", "--capacity", "much"], 2, /not a size/],
+  [["store", "serve", "--tls-cert", "c"], 2, /--tls-cert and --tls-key go together/],
   [["run", "--log-level", "loud"], 2, /Allowed choices/],
   [["config", "show", "--config", "/none"], 78, /Cannot read \/none/],
   [["status", "--url", "0.0.0.0:1", "--token-file", "/t"], 78, /without TLS/],

@@ -20,6 +20,12 @@ Deno.test("startStore() refuses what others could reach, before it makes anythin
     { listen: "0.0.0.0:9320" },
     { nbd: "192.168.1.5:10809" },
     { nbd: "nonsense" },
+    { nbd: "192.168.1.5:10809", nbd_tls: { cert_file: "/c", key_file: "/k" } },
+    { nbd_tls: { cert_file: "/c", key_file: "/k" } },
+    {
+      nbd: "0.0.0.0:10809",
+      nbd_tls: { cert_file: "/c", key_file: "/k", client_ca_file: "/ca" },
+    },
   ];
   for (const more of wrong) {
     await assert.rejects(startStore(optionsIn(temp, more)), { code: "config/listen" });
