@@ -5,7 +5,7 @@ import { run } from "../../support/process.ts";
 import { requires } from "../../support/requires.ts";
 import { tempDir } from "../../support/temp.ts";
 
-const MIB = 1 << 20;
+const KIB = 1024, MIB = 1 << 20;
 
 interface Served extends AsyncDisposable {
   readonly process: NbdProcess;
@@ -76,10 +76,40 @@ Deno.test({
         [info.can_flush, info.can_fua, info.can_trim, info.can_zero],
         [true, true, true, true],
       );
+      assert.deepEqual(
+        [info.can_cache, info.can_df, info.can_fast_zero],
+        [true, true, true],
+      );
+      assert.deepEqual(info.contexts, ["base:allocation"]);
       assert.equal(info.block_size_maximum, MIB);
     }
     const list = await run("nbdinfo", ["--list", "--json", served.tcp.replace(/data$/, "")]);
-    assert.equal(JSON.parse(list.stdout).exports[0]["export-name"], "data");
+    const [listed] = JSON.parse(list.stdout).exports;
+    assert.deepEqual([listed["export-name"], listed.description], ["data", "test data"]);
+  },
+});
+
+Deno.test({
+  name: "nbdinfo --map and qemu-img map show data and holes as they are",
+  ...requires({ commands: ["nbdinfo", "qemu-img"], io_uring: true }),
+  async fn() {
+    await using served = await serve(48 * MIB);
+    await writePattern(served.file("data.img"), 48 * MIB);
+    const expected: [number, number, boolean][] = [];
+    for (let at = 0; at < 48 * MIB; at += 192 * KIB) {
+      expected.push([at, 64 * KIB, false], [at + 64 * KIB, 128 * KIB, true]);
+    }
+    for (const uri of [served.unix, served.tcp]) {
+      const map = await run("nbdinfo", ["--map", "--json", uri]);
+      const extents = JSON.parse(map.stdout) as { offset: number; length: number; type: number }[];
+      assert.deepEqual(
+        extents.map(({ offset, length, type }) => [offset, length, type === 3]),
+        expected,
+      );
+    }
+    const map = await run("qemu-img", ["map", "-f", "raw", "--output=json", served.unix]);
+    const extents = JSON.parse(map.stdout) as { start: number; length: number; zero: boolean }[];
+    assert.deepEqual(extents.map(({ start, length, zero }) => [start, length, zero]), expected);
   },
 });
 
@@ -95,6 +125,11 @@ Deno.test({
     const { stdout } = await run("nbdcopy", ["--connections=4", served.unix, served.file("four")]);
     assert.equal(stdout, "");
     await run("cmp", [served.file("in"), served.file("four")]);
+    // Holes stay holes on the way in and on the way out.
+    for (const name of ["data.img", "out", "four"]) {
+      const { blocks } = await Deno.stat(served.file(name));
+      assert.ok((blocks ?? 0) * 512 < 40 * MIB, `${name} takes ${blocks} blocks`);
+    }
   },
 });
 
