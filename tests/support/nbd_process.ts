@@ -56,7 +56,11 @@ export interface NbdCommands {
     };
   };
   open: {
-    argument: { uri: string; policy: LossPolicy };
+    argument: {
+      uri: string;
+      policy: LossPolicy;
+      options?: { connections?: number; answerLimitMs?: number; dialLimitMs?: number };
+    };
     answer: { client: number; size_bytes: number };
   };
   /** Runs operations side by side; a read answers with a digest of what it read. */
@@ -66,7 +70,11 @@ export interface NbdCommands {
   };
   client: {
     argument: { client: number };
-    answer: { connected: boolean; lost: number; size_bytes: number };
+    answer: { connected: boolean; connections: number; lost: number; size_bytes: number };
+  };
+  extents: {
+    argument: { client: number; from: number; length: number };
+    answer: { extents: readonly { at: number; length: number }[] };
   };
   setPolicy: { argument: { client: number; policy: LossPolicy }; answer: null };
   abort: { argument: { client: number }; answer: null };

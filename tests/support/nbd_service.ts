@@ -112,8 +112,9 @@ const handlers: Handlers = {
       held: [...gates.values()].reduce((sum, gate) => sum + gate.held, 0),
     };
   },
-  async open({ uri, policy }) {
+  async open({ uri, policy, options = {} }) {
     const client = await openNbdBackend({
+      ...options,
       uri,
       reactor,
       operations,
@@ -140,7 +141,11 @@ const handlers: Handlers = {
   client({ client }) {
     const one = clients[client];
     if (!one) throw new Error(`there is no client ${client}`);
-    return { connected: one.connected, lost: lost[client] ?? 0, size_bytes: one.sizeBytes };
+    const { connected, connections, sizeBytes } = one;
+    return { connected, connections, lost: lost[client] ?? 0, size_bytes: sizeBytes };
+  },
+  async extents({ client, from, length }) {
+    return { extents: await clients[client]?.dataExtents(from, length) ?? [] };
   },
   setPolicy({ client, policy }) {
     clients[client]?.setLossPolicy(policy);

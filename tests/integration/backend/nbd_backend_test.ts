@@ -1,32 +1,12 @@
 /** The client against nbdkit: everything it can do, and what happens when the server goes away. */
 import assert from "node:assert/strict";
 import { type ClientOperation, NbdProcess } from "../../support/nbd_process.ts";
-import { RawNbd } from "../../support/nbd_raw.ts";
-import { start, type Started, waitUntil } from "../../support/process.ts";
+import { nbdkit, uriOf } from "../../support/nbd_peers.ts";
+import { waitUntil } from "../../support/process.ts";
 import { requires } from "../../support/requires.ts";
 import { tempDir } from "../../support/temp.ts";
 
 const MIB = 1 << 20, EIO = 5, EINVAL = 22;
-
-/** Starts nbdkit and waits until it listens. */
-async function nbdkit(socket: string, args: readonly string[]): Promise<Started> {
-  await Deno.remove(socket).catch(() => {});
-  const server = start("nbdkit", ["--foreground", "--unix", socket, ...args]);
-  let ended = false;
-  server.status.then(() => ended = true);
-  await waitUntil(async () => {
-    if (ended) throw new Error(`nbdkit ended: ${server.output()}`);
-    try {
-      (await RawNbd.connect(socket))[Symbol.dispose]();
-      return true;
-    } catch {
-      return false;
-    }
-  }, { what: () => `nbdkit to listen: ${server.output()}` });
-  return server;
-}
-
-const uriOf = (socket: string, name = "") => `nbd+unix:///${name}?socket=${socket}`;
 
 async function run(
   process: NbdProcess,
@@ -252,7 +232,7 @@ test("grow() takes over what the server has grown to, and says so when it has no
   await process.call("grow", { client, size_bytes: 8 * MIB });
   assert.deepEqual(new Set(errnos(await running)), new Set([0]));
   const state = await process.call("client", { client });
-  assert.deepEqual(state, { connected: true, lost: 0, size_bytes: 8 * MIB });
+  assert.deepEqual(state, { connected: true, connections: 1, lost: 0, size_bytes: 8 * MIB });
   assert.deepEqual(errnos(await run(process, client, [write(7 * MIB, MIB, 5)])), [0]);
   await process.call("closeClient", { client });
 });
