@@ -8,7 +8,9 @@ import { MessageChannel, type MessagePort } from "node:worker_threads";
 import { assert, type Log, PsmaError, systemClock, toPsmaError } from "../core/mod.ts";
 import { signalEventFd } from "../sys/mod.ts";
 import { kernelSendsAgain } from "./host.ts";
+import { addressesOf } from "./host_names.ts";
 import type {
+  AllQuestions,
   CommandName,
   Commands,
   DataPlaneEvent,
@@ -16,7 +18,6 @@ import type {
   Outcome,
   QuestionName,
   Questions,
-  RelayQuestions,
   ToWorker,
 } from "./messages.ts";
 import { TlsRelay } from "./tls_relay_handle.ts";
@@ -31,10 +32,13 @@ export type QuestionHandlers = {
   ) => Promise<Questions[Name]["answer"]>;
 };
 
-type RelayHandlers = {
-  [Name in keyof RelayQuestions]: (
-    argument: RelayQuestions[Name]["argument"],
-  ) => Promise<RelayQuestions[Name]["answer"]>;
+type OwnQuestions = Omit<AllQuestions, keyof Questions>;
+
+/** What the handle answers by itself. */
+type OwnHandlers = {
+  [Name in keyof OwnQuestions]: (
+    argument: OwnQuestions[Name]["argument"],
+  ) => Promise<OwnQuestions[Name]["answer"]>;
 };
 
 export interface DataPlaneOptions {
@@ -71,9 +75,10 @@ export class DataPlane {
   #reportDeath: (error: PsmaError) => void = () => {};
   #started: ((eventFd: number) => void) | undefined;
   readonly #relay: TlsRelay;
-  readonly #relayHandlers: RelayHandlers = {
+  readonly #ownHandlers: OwnHandlers = {
     tlsRoute: ({ uri, tls }) => this.#relay.route(uri, tls),
     tlsFault: ({ uri }) => this.#relay.fault(uri),
+    resolveHost: ({ host }) => addressesOf(host),
   };
   #tlsBase: string | undefined;
   #eventFd = -1;
@@ -188,7 +193,7 @@ export class DataPlane {
   async #answer(seq: number, name: QuestionName, argument: unknown) {
     let outcome: Outcome<unknown>;
     try {
-      const handlers = { ...this.#options.questions, ...this.#relayHandlers };
+      const handlers = { ...this.#options.questions, ...this.#ownHandlers };
       const handler = handlers[name] as ((argument: unknown) => Promise<unknown>) | undefined;
       if (!handler) throw new PsmaError("state/no-store", `Cannot ask for ${name}: no store here`);
       outcome = { ok: true, value: await handler(argument) };

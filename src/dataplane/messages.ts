@@ -200,7 +200,13 @@ export interface RelayQuestions {
   tlsFault: { argument: { uri: string }; answer: string | null };
 }
 
-export type AllQuestions = Questions & RelayQuestions;
+/** A question that the data plane's handle answers by itself, too. */
+export interface HostQuestions {
+  /** IP addresses of a host, the best first. */
+  resolveHost: { argument: { host: string }; answer: string[] };
+}
+
+export type AllQuestions = Questions & RelayQuestions & HostQuestions;
 export type QuestionName = keyof AllQuestions;
 
 /** Something that happened, for the event log. */

@@ -4,10 +4,12 @@ import type { BackendSpec } from "../codec/mod.ts";
 import type { Ask } from "./questioner.ts";
 import { isTlsUri } from "./tls_relay_uri.ts";
 
-/** What an NBD client connects to. @param place what people call it, when that is something else. */
+/** How an NBD client connects. @param place what people call the server, when that is something else. */
 export interface PlainWay {
   readonly uri: string;
   readonly place?: string;
+  /** Asks the main thread. */
+  readonly resolveHost: (host: string) => Promise<readonly string[]>;
 }
 
 /**
@@ -19,8 +21,10 @@ export async function withPlainUri<T>(
   ask: Ask,
   open: (way: PlainWay) => Promise<T>,
 ): Promise<T> {
-  if (!isTlsUri(uri)) return await open({ uri });
-  const way = { uri: await ask("tlsRoute", { uri, tls }), place: uri.replace(/\/[^/]*$/, "") };
+  const resolveHost = (host: string) => ask("resolveHost", { host });
+  if (!isTlsUri(uri)) return await open({ uri, resolveHost });
+  const place = uri.replace(/\/[^/]*$/, "");
+  const way = { uri: await ask("tlsRoute", { uri, tls }), place, resolveHost };
   try {
     return await open(way);
   } catch (error) {
