@@ -32,6 +32,7 @@ export class LimitBackend extends ForwardingBackend {
   /** When the bytes that were let through so far are paid for. */
   #paidAtMs = 0;
   #sleeping = false;
+  #pumping = false;
   #closed = false;
 
   constructor(inner: Backend, options: LimitOptions) {
@@ -54,7 +55,15 @@ export class LimitBackend extends ForwardingBackend {
     this.#pump();
   }
 
+  /** A backend may complete at once: then its completion asks for more while this still runs. */
   #pump() {
+    if (this.#pumping) return;
+    this.#pumping = true;
+    this.#submitAllowed();
+    this.#pumping = false;
+  }
+
+  #submitAllowed() {
     while (this.#waiting.length > 0 && this.#inFlight < this.#inFlightMax && !this.#sleeping) {
       const now = this.#clock.monotonicMs();
       if (now < this.#paidAtMs) {

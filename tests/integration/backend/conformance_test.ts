@@ -23,10 +23,11 @@ function file(
   name: string,
   options: {
     readonly direct?: boolean;
+    readonly folder?: keyof typeof FOLDERS;
     readonly wrap?: (backend: Backend, thread: InThread) => Backend;
   } = {},
 ): Subject {
-  const { direct = false, wrap = (backend) => backend } = options;
+  const { direct = false, folder = "disk", wrap = (backend) => backend } = options;
   return {
     name,
     needs: {},
@@ -34,14 +35,23 @@ function file(
     tellsHoles: true,
     transport: false,
     prepare: (dir, sizeBytes) => {
-      const path = sparseFile(`${dir}/data`, sizeBytes);
+      const undo = new AsyncDisposableStack();
+      const path = sparseFile(`${folderIn(folder, dir, undo)}/data`, sizeBytes);
       return Promise.resolve({
         open: (thread) =>
           Promise.resolve(wrap(new FileBackend({ path, direct, ...thread }), thread)),
-        [Symbol.asyncDispose]: () => Promise.resolve(),
+        [Symbol.asyncDispose]: () => undo.disposeAsync(),
       });
     },
   };
+}
+
+/** An empty folder of the wanted kind; the given one is on a disk. */
+function folderIn(kind: keyof typeof FOLDERS, dir: string, undo: AsyncDisposableStack): string {
+  if (FOLDERS[kind] === undefined) return dir;
+  const made = Deno.makeTempDirSync({ dir: FOLDERS[kind] });
+  undo.defer(() => Deno.removeSync(made, { recursive: true }));
+  return made;
 }
 
 function device(blockBytes: number, folder: keyof typeof FOLDERS): Subject {
@@ -53,11 +63,7 @@ function device(blockBytes: number, folder: keyof typeof FOLDERS): Subject {
     transport: false,
     async prepare(dir, sizeBytes): Promise<Place> {
       const undo = new AsyncDisposableStack();
-      const under = FOLDERS[folder] === undefined
-        ? dir
-        : Deno.makeTempDirSync({ dir: FOLDERS[folder] });
-      if (under !== dir) undo.defer(() => Deno.removeSync(under, { recursive: true }));
-      const path = sparseFile(`${under}/image`, sizeBytes);
+      const path = sparseFile(`${folderIn(folder, dir, undo)}/image`, sizeBytes);
       const { device } = undo.use(await attachedLoop({ path, blockBytes }));
       return {
         open: (thread) => Promise.resolve(new DeviceBackend({ path: device, ...thread })),
@@ -117,6 +123,7 @@ async function serveWith(
 }
 
 backendConformance(file("file"));
+backendConformance(file("file in memory", { folder: "tmpfs" }));
 backendConformance(file("file, direct", { direct: true }));
 for (const folder of ["disk", "tmpfs"] as const) {
   for (const blockBytes of [512, 4096]) backendConformance(device(blockBytes, folder));
@@ -147,6 +154,12 @@ backendConformance(
   file("error", { wrap: (inner, { operations }) => new ErrorBackend(inner, operations) }),
 );
 backendConformance(file("limit", { wrap: (inner, thread) => new LimitBackend(inner, thread) }));
+backendConformance(
+  file("limit, in memory", {
+    folder: "tmpfs",
+    wrap: (inner, thread) => new LimitBackend(inner, thread),
+  }),
+);
 backendConformance(
   file("torn", { wrap: (inner, { operations }) => new TornBackend(inner, operations) }),
 );
