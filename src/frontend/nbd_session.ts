@@ -206,7 +206,8 @@ export class NbdSession implements GatherEvents, ExportSession, StatusSession, L
         if (this.#held === 0) this.cut(undefined);
         return;
       }
-      if (extended && payloadBytes(request, this.style) > LARGE_BYTES_MAX) {
+      const payload = payloadBytes(request, this.style);
+      if (extended && payload > LARGE_BYTES_MAX) {
         return this.cut("its payload is larger than any may be");
       }
       // A large request waits for those before it, and those after it for it.
@@ -215,7 +216,7 @@ export class NbdSession implements GatherEvents, ExportSession, StatusSession, L
       if (slot < 0) return host.stall(this);
       this.#held++;
       this.start += headerBytes;
-      if (!this.#begin(slot)) return;
+      if (!this.#begin(slot, payload)) return;
     }
     this.receive();
   }
@@ -227,8 +228,8 @@ export class NbdSession implements GatherEvents, ExportSession, StatusSession, L
       (type === NBD_CMD.read || type === NBD_CMD.write || type === NBD_CMD.cache);
   }
 
-  /** Hands the parsed request on. @returns false when the next one has to wait. */
-  #begin(slot: number): boolean {
+  /** Hands the parsed request on. @param payload bytes that follow it. @returns false when the next one has to wait. */
+  #begin(slot: number, payload: number): boolean {
     const request = this.#request, requests = this.host.requests;
     requests.session[slot] = this.index;
     requests.cookieHigh[slot] = request.cookieHigh;
@@ -238,9 +239,9 @@ export class NbdSession implements GatherEvents, ExportSession, StatusSession, L
     requests.flags[slot] = operationFlags(request.type, request.flags);
     const code = operationCode(request.type);
     requests.code[slot] = code < 0 ? OPERATION.flush : code;
-    const refusal = this.#refusal(code);
+    const refusal = this.#refusal(code, payload);
     if (refusal !== 0) {
-      this.skipBytes = payloadBytes(request, this.style);
+      this.skipBytes = payload;
       this.#refuse(slot, refusal);
       return true;
     }
@@ -248,19 +249,16 @@ export class NbdSession implements GatherEvents, ExportSession, StatusSession, L
       this.#large.begin(slot, request);
       return false;
     }
-    const payload = payloadBytes(request, this.style);
     if (payload > 0) return this.#takePayload(slot, payload);
     this.#submit(slot);
     return true;
   }
 
   /** What the volume cannot judge: commands, flags, this session's rights, and the slot's size. */
-  #refusal(code: number): number {
+  #refusal(code: number, payload: number): number {
     const { flags, type, length } = this.#request, { maxIo } = this.host.requests;
-    if (code < 0 || !flagsFit(type, flags, this.style)) return NBD_ERROR.invalid;
-    if (payloadBytes(this.#request, this.style) > maxIo && code !== OPERATION.write) {
-      return NBD_ERROR.invalid;
-    }
+    if (code < 0 || (flags !== 0 && !flagsFit(type, flags, this.style))) return NBD_ERROR.invalid;
+    if (payload > maxIo && code !== OPERATION.write) return NBD_ERROR.invalid;
     const changes = code !== OPERATION.read && code !== OPERATION.flush &&
       code !== SESSION_CODE.blockStatus;
     if (changes && this.readOnly) return NBD_ERROR.permission;
