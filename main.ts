@@ -57,7 +57,7 @@ const parts: CliParts = {
     return { url: api.url, failed: agent.died, stop: () => running.disposeAsync() };
   },
 
-  async startStore({ directories, listen, nbd_listen, nbd_tls, nbd_host, ...options }) {
+  async startStore({ directories, listen, nbd_listen, nbd_tls, nbd_host, nbd_limits, ...options }) {
     const { token_file, capacity_bytes, log_level } = options;
     const { startStore } = await import("./src/datastore/mod.ts");
     const { notifyServiceManager } = await import("./src/dataplane/mod.ts");
@@ -67,6 +67,7 @@ const parts: CliParts = {
       nbd: nbd_listen,
       ...(nbd_tls === null ? {} : { nbd_tls }),
       ...(nbd_host === null ? {} : { nbd_host }),
+      nbd_limits,
       ...(token_file === null ? {} : { token_file }),
       ...(capacity_bytes === null ? {} : { capacity_bytes }),
       log: createLog({ level: log_level, clock }),

@@ -63,6 +63,8 @@ export interface StartStore {
   } | null;
   /** Null: the address that is listened on. */
   readonly nbd_host: string | null;
+  /** Left out: 256 connections, and no limit of idle time. */
+  readonly nbd_limits: { readonly connections?: number; readonly idle_s?: number };
   /** Null: a file in the first directory. */
   readonly token_file: string | null;
   readonly capacity_bytes: number | null;

@@ -103,7 +103,15 @@ export interface StartMirror {
   readonly resync_interval_ms: number;
 }
 
-export interface ServeNbd {
+/** Limits of an NBD server; its own where left out. */
+export interface NbdLimits {
+  /** Clients that may be connected at once. */
+  readonly connections?: number;
+  /** Seconds after which a client is cut that sends nothing and waits for nothing; 0: never. */
+  readonly idle_s?: number;
+}
+
+export interface ServeNbd extends NbdLimits {
   /** A Unix socket path, or host and port (port 0: any). */
   readonly listen: { readonly path: string } | { readonly host: string; readonly port: number };
   /** Sessions must name an epoch (`volume@3`) to write, and a newer one cuts the older: a data store's way. */

@@ -289,13 +289,14 @@ export class Service implements DataPlaneContext {
 
   #serveNbd(serve: ServeNbd) {
     if (this.#nbd) throw new PsmaError("state/nbd", "Cannot listen: the NBD server is running");
+    const { listen, ...rules } = serve;
     const server = new NbdServer({
       reactor: this.reactor,
       requests: this.requests,
-      fenced: serve.fenced,
+      ...rules,
       onEvent: (event) => this.repeats.tell(event),
     });
-    const address = server.listen(serve.listen);
+    const address = server.listen(listen);
     this.#nbd = server;
     return { address };
   }

@@ -1,6 +1,6 @@
 /** `psma run` and `psma store serve`: the processes that stay. */
 import { type Command, Option } from "@commander-js/extra-typings";
-import { parseSize, PsmaError } from "../../core/mod.ts";
+import { parseDuration, parseSize, PsmaError } from "../../core/mod.ts";
 import type { Service, StartStore } from "../parts.ts";
 import { group, type Session, type Start, untilSignal, verb } from "../verb.ts";
 
@@ -44,6 +44,8 @@ export function storeVerbs(start: Start): Command {
     .option("--tls-key <file>", "the certificate's key, PEM")
     .option("--tls-client-ca <file>", "let only clients in whose certificate this authority signed")
     .option("--nbd-host <name>", "what clients call this machine (default: the NBD address)")
+    .option("--nbd-connections <count>", "NBD clients at once (default: 256)")
+    .option("--nbd-idle <duration>", "cut NBD clients that are idle for so long (default: never)")
     .option("--capacity <size>", "how much it may promise in all (default: no limit)")
     .addOption(logLevel())
     .addOption(untilStdinEnds())
@@ -55,6 +57,7 @@ export function storeVerbs(start: Start): Command {
           nbd_listen: options.nbdListen,
           nbd_tls: tlsOf(options),
           nbd_host: options.nbdHost ?? null,
+          nbd_limits: limitsOf(options),
           token_file: options.tokenFile ?? null,
           capacity_bytes: options.capacity === undefined ? null : parseSize(options.capacity),
           log_level: options.logLevel,
@@ -63,6 +66,23 @@ export function storeVerbs(start: Start): Command {
       })
     );
   return group("store", "The network data store", [serve as never]);
+}
+
+/** @throws {PsmaError} usage/connections, usage/duration */
+function limitsOf(options: {
+  readonly nbdConnections?: string | undefined;
+  readonly nbdIdle?: string | undefined;
+}): StartStore["nbd_limits"] {
+  const { nbdConnections: text, nbdIdle: idle } = options;
+  const connections = text === undefined ? undefined : Number(text);
+  if (connections !== undefined && !(Number.isInteger(connections) && connections > 0)) {
+    throw new PsmaError("usage/connections", `Cannot serve NBD: "${text}" is no number of clients`);
+  }
+  const idle_s = idle === undefined ? undefined : Math.ceil(parseDuration(idle) / 1000);
+  return {
+    ...(connections === undefined ? {} : { connections }),
+    ...(idle_s === undefined ? {} : { idle_s }),
+  };
 }
 
 /** @throws {PsmaError} usage/tls when one is given without the other that it needs. */

@@ -3,6 +3,7 @@ import { parseAddress, PsmaError } from "../../core/mod.ts";
 import {
   type DataPlane,
   makePrivateDirectory,
+  type NbdLimits,
   type NbdReach,
   type NbdTls,
   reachFault,
@@ -34,11 +35,12 @@ export async function openNbdDoor(
   plane: DataPlane,
   { listen, tls, public_host }: NbdReach,
   directory: string,
+  limits: NbdLimits,
 ): Promise<string> {
   if (tls === undefined || "path" in listen) {
-    return (await plane.command("serveNbd", { listen, fenced: true })).address;
+    return (await plane.command("serveNbd", { listen, fenced: true, ...limits })).address;
   }
   const forward_to = `${makePrivateDirectory(`${directory}/${INNER}`)}/nbd`;
-  await plane.command("serveNbd", { listen: { path: forward_to }, fenced: true });
+  await plane.command("serveNbd", { listen: { path: forward_to }, fenced: true, ...limits });
   return await plane.serveTls({ listen, forward_to, ...tls }, public_host);
 }

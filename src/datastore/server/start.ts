@@ -15,7 +15,12 @@ import {
   systemClock,
   systemRng,
 } from "../../core/mod.ts";
-import { DataPlane, type DataPlaneEvent, type NbdTls } from "../../dataplane/mod.ts";
+import {
+  DataPlane,
+  type DataPlaneEvent,
+  type NbdLimits,
+  type NbdTls,
+} from "../../dataplane/mod.ts";
 import { VolumeFolders } from "../volume_folders.ts";
 import { createApp } from "./app.ts";
 import { Catalogue } from "./catalogue.ts";
@@ -35,6 +40,7 @@ export interface StoreOptions {
   readonly nbd_tls?: NbdTls;
   /** What clients call this machine in NBD URIs; default: the address that is listened on. */
   readonly nbd_host?: string;
+  readonly nbd_limits?: NbdLimits;
   /** Default: `.psma-token` in the first directory, made where it is missing. */
   readonly token_file?: string;
   /** The limit of what is promised in all; without it sizes are thin and only disks are full. */
@@ -79,7 +85,7 @@ export async function startStore(options: StoreOptions): Promise<RunningStore> {
   cleanup.defer(() => plane.stop().catch(() => {}));
   let dead: string | undefined;
   plane.died.catch((error: PsmaError) => dead = error.message);
-  const address = await openNbdDoor(plane, door, first);
+  const address = await openNbdDoor(plane, door, first, options.nbd_limits ?? {});
   const { capacity_bytes } = options;
   const catalogue = await Catalogue.open({ folders, plane, capacity_bytes, log, clock, rng });
   const app = createApp({ catalogue, token, notReady: () => dead, log });

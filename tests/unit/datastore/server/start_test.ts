@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { silentLog } from "../../../../src/core/mod.ts";
 import { startStore, type StoreOptions } from "../../../../src/datastore/mod.ts";
+import { RawNbd } from "../../../support/nbd_raw.ts";
 import { requires } from "../../../support/requires.ts";
 import { type TempDir, tempDir } from "../../../support/temp.ts";
 
@@ -96,5 +97,23 @@ Deno.test({
     }
     const directories = [temp.file("one"), temp.file("two")];
     await assert.rejects(startStore(optionsIn(temp, { directories })), { code: "state/exists" });
+  },
+});
+
+Deno.test({
+  name: "startStore() gives its NBD server the limits that it was asked for",
+  ...needs,
+  async fn() {
+    using temp = tempDir();
+    const store = await startStore(optionsIn(temp, { nbd_limits: { connections: 1, idle_s: 1 } }));
+    try {
+      const path = store.nbd_address.slice("unix:".length);
+      using first = await RawNbd.connect(path);
+      await first.greet();
+      using second = await RawNbd.connect(path);
+      assert.equal(await second.untilClosed(), 0, "no greeting for one too many");
+    } finally {
+      await store.stop();
+    }
   },
 });
