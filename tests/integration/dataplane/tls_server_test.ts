@@ -4,7 +4,7 @@ import { encodeExportQuery, encodeOption, NBD_OPTION, NBD_REP } from "../../../s
 import { HANDSHAKES_MAX } from "../../../src/dataplane/tls_relay_server.ts";
 import { makeCertificates, withoutClient } from "../../support/certificates.ts";
 import { RawNbd } from "../../support/nbd_raw.ts";
-import { run, waitUntil } from "../../support/process.ts";
+import { childrenOf, kill, run, start, waitUntil } from "../../support/process.ts";
 import { requires } from "../../support/requires.ts";
 import { tempDir } from "../../support/temp.ts";
 import { serveByTls } from "../../support/tls_plane.ts";
@@ -253,6 +253,36 @@ Deno.test({
       within_ms: 20_000,
     });
     equal((await served.plane.command("nbdSessions", { name: "data" })).sessions, 0);
+  },
+});
+
+Deno.test({
+  name: "a client that is killed in the middle of a copy leaves no session and no descriptor",
+  ...TOOLS,
+  async fn() {
+    using temp = tempDir();
+    const certificates = await makeCertificates(temp.file("pki"));
+    await using served = await serveByTls(temp, { certificates, size_bytes: 256 * MIB });
+    const sessions = async () =>
+      (await served.plane.command("nbdSessions", { name: "data" })).sessions;
+    await run("nbdinfo", [served.toolUri(certificates.dir)]);
+    const before = await settled();
+    for (let round = 0; round < 3; round++) {
+      // A reader that takes nothing: the copy can not end before it is killed.
+      await using copy = start("sh", [
+        "-c",
+        `exec nbdcopy --no-extents '${served.toolUri(certificates.dir)}' - | sleep 60`,
+      ]);
+      await waitUntil(async () => await sessions() > 0, { what: "the copy to begin" });
+      await using other = start("nbdcopy", [served.toolUri(certificates.dir), "null:"]);
+      await other.status;
+      for (const child of childrenOf(copy.pid)) kill(child, "SIGKILL");
+      kill(copy.pid, "SIGKILL");
+      await waitUntil(async () => await sessions() === 0, { what: "the session to end" });
+    }
+    await waitUntil(() => descriptors() <= before, {
+      what: () => `${before} descriptors again; there are ${descriptors()}`,
+    });
   },
 });
 
