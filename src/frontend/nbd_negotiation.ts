@@ -192,13 +192,8 @@ export class NbdNegotiation {
       return this.#answerError(session, option, NBD_REP.errInvalid, message);
     }
     const grant = this.exports.decide(query.name);
-    if (isRefusal(grant)) {
-      return this.#refuse(
-        session,
-        grant,
-        () => this.#answerError(session, option, grant.type, grant.message),
-      );
-    }
+    // Told to the event log when the export itself is asked for.
+    if (isRefusal(grant)) return this.#answerError(session, option, grant.type, grant.message);
     const contexts = sets ? chosenContexts(query.queries) : listedContexts(query.queries);
     const first = contexts[0];
     if (sets && first) conversation.chosen = { entry: grant.export, id: first.id };
