@@ -4,6 +4,7 @@
  */
 import type { ErrorRecord } from "../core/mod.ts";
 import type { OperationReport } from "../backend/mod.ts";
+import type { NbdServerStatistics } from "../frontend/mod.ts";
 import type { MirrorState as AnyMirrorState } from "../mirror/mod.ts";
 import type {
   BackendSpec,
@@ -13,7 +14,7 @@ import type {
   TlsSpec,
 } from "../codec/mod.ts";
 
-export type { OperationReport };
+export type { NbdServerStatistics, OperationReport };
 export type { BackendSpec, CutoverReport, LatencyReport, Placement, TlsSpec };
 
 /** Of a mirror that is there: one that was switched to has ended. */
@@ -137,6 +138,8 @@ export interface Commands {
   };
   /** How many connections of clients use the volume now. */
   nbdSessions: { argument: { name: string }; answer: { sessions: number } };
+  /** What the NBD server has seen; null where there is none. */
+  nbdStatistics: { argument: null; answer: NbdServerStatistics | null };
   /** Takes a volume off the list and cuts its sessions; nothing when it is not there. */
   unexportNbd: { argument: { name: string }; answer: null };
   /** Mounts a one-file file system for the volume on `path` and serves it. */

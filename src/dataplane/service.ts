@@ -147,6 +147,7 @@ export class Service implements DataPlaneContext {
       server.addExport({ name, description, volume: this.#volume(name).volume, epoch });
       return { uri: server.uri(name) };
     },
+    nbdStatistics: () => this.#nbd?.statistics() ?? null,
     nbdSessions: ({ name }) => ({ sessions: this.#nbd?.sessionCount(name) ?? 0 }),
     unexportNbd: async ({ name }) => {
       const served = this.#volumes.get(name);

@@ -146,6 +146,7 @@ export class NbdServer implements NbdSessionHost<NbdSession>, ListenerEvents {
     requests.onFree.push(this.#onFree);
   }
 
+  /** What it has seen since it began. */
   statistics(): NbdServerStatistics {
     return {
       connected: this.#connected,

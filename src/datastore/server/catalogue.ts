@@ -6,7 +6,7 @@
  * first wait, so that two callers never share the last gigabyte.
  */
 import { type Clock, type Log, PsmaError, type Rng, toPsmaError } from "../../core/mod.ts";
-import type { DataPlane } from "../../dataplane/mod.ts";
+import type { DataPlane, NbdServerStatistics } from "../../dataplane/mod.ts";
 import { checkPromise, checkRoomFor } from "../room.ts";
 import type { CreateStoreVolume, Extent, RequestMirror } from "../store.ts";
 import { KeyedQueue } from "../keyed_queue.ts";
@@ -77,6 +77,11 @@ export class Catalogue {
   /** Volumes that are there and could not be served at the start. */
   get unserved(): number {
     return this.#unserved;
+  }
+
+  /** What the NBD server has seen. @throws {PsmaError} internal/data-plane */
+  async nbdStatistics(): Promise<NbdServerStatistics | null> {
+    return await this.#served.nbdStatistics();
   }
 
   get promised_bytes(): number {

@@ -32,6 +32,7 @@ export class StoreMetrics {
     const { total_bytes, free_bytes, allocated_bytes, promised_bytes } = await this.#catalogue
       .capacity();
     const volumes = await this.#catalogue.list();
+    const nbd = await this.#catalogue.nbdStatistics();
     const filling = volumes.filter((one) => one.mirror_request?.state === "granted").length;
     return [
       ...family("psma_store_volumes", "gauge", "Volumes served.", [["", volumes.length]]),
@@ -51,6 +52,21 @@ export class StoreMetrics {
       ]),
       ...family("psma_store_allocated_bytes", "gauge", "What the volumes take up on disk.", [
         ["", allocated_bytes],
+      ]),
+      ...(nbd === null ? [] : [
+        ...family("psma_store_nbd_connections", "gauge", "NBD clients that are connected.", [
+          ["", nbd.connected],
+        ]),
+        ...family(
+          "psma_store_nbd_connections_total",
+          "counter",
+          "NBD clients, by how they fared.",
+          [
+            ['outcome="accepted"', nbd.accepted],
+            ['outcome="turned_away"', nbd.turned_away],
+            ['outcome="cut"', nbd.cut],
+          ],
+        ),
       ]),
       ...family("psma_store_digests_total", "counter", "Extents digested.", [["", this.#digests]]),
       ...family("psma_store_requests_total", "counter", "HTTP answers.", [...this.#requests]),

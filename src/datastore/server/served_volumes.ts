@@ -1,6 +1,6 @@
 /** The data plane's half of a store server: each volume open, exported and fenced. */
 import { PsmaError } from "../../core/mod.ts";
-import type { DataPlane } from "../../dataplane/mod.ts";
+import type { DataPlane, NbdServerStatistics } from "../../dataplane/mod.ts";
 import type { Extent } from "../store.ts";
 import type { VolumeFolders } from "../volume_folders.ts";
 import type { VolumeRecord } from "../volume_record.ts";
@@ -11,6 +11,11 @@ const STORE = "local";
 
 export class ServedVolumes {
   constructor(readonly plane: DataPlane) {}
+
+  /** What the NBD server has seen. */
+  async nbdStatistics(): Promise<NbdServerStatistics | null> {
+    return await this.plane.command("nbdStatistics", null);
+  }
 
   /**
    * Opens and exports, fenced from the first moment: an old writer that reconnects finds no gap.

@@ -194,6 +194,8 @@ Deno.test({
     assert.equal((await store.ask("GET", "/readyz")).body, "ready\n");
     const metrics = (await store.ask("GET", "/metrics")).body;
     assert.match(metrics, /^psma_store_volumes 1$/m);
+    assert.match(metrics, /^psma_store_nbd_connections 0$/m);
+    assert.match(metrics, /^psma_store_nbd_connections_total{outcome="cut"} 0$/m);
     assert.match(metrics, new RegExp(`^psma_store_promised_bytes ${4 * MIB}$`, "m"));
     assert.match(
       metrics,
