@@ -43,6 +43,8 @@ export class TlsRelay {
   #directory: string | undefined;
   #worker: Worker | undefined;
   #seq = 0;
+  /** Counts deaths: who revives an earlier one gives up. */
+  #life = 0;
   #stopped = false;
 
   constructor(options: TlsRelayOptions) {
@@ -96,10 +98,7 @@ export class TlsRelay {
     this.#stopped = true;
     this.#worker?.terminate();
     this.#drop("it has stopped");
-    if (this.#directory === undefined) return;
-    if (this.#options.directory === undefined) {
-      Deno.removeSync(this.#directory, { recursive: true });
-    } else makePrivateDirectory(this.#directory);
+    if (this.#directory !== undefined) removeAll(this.#directory);
     this.#directory = undefined;
   }
 
@@ -146,24 +145,29 @@ export class TlsRelay {
     this.#worker?.terminate();
     this.#worker = undefined;
     this.#drop(reason);
-    supervise("reviving the TLS relay", this.#revive(), log);
+    supervise("reviving the TLS relay", this.#revive(++this.#life), log);
   }
 
   /** Until all that was there is there again: a port may be busy for a moment after its listener died. */
-  async #revive(): Promise<void> {
+  async #revive(life: number): Promise<void> {
     const { clock, log } = this.#options;
-    for (const serve of this.#serves) {
-      for (let done = false; !done && !this.#stopped;) {
+    const repeat = async (attempt: () => Promise<unknown>) => {
+      while (!this.#stopped && life === this.#life) {
+        if (await attempt().then(() => true, () => false)) return;
         await clock.sleep(REVIVE_AFTER_MS);
-        done = await this.#call("serve", serve).then(() => true, () => false);
       }
-    }
+    };
+    await clock.sleep(REVIVE_AFTER_MS);
+    for (const serve of this.#serves) await repeat(() => this.#call("serve", serve));
     for (const route of this.#routes.values()) {
-      const dial = await route;
-      Deno.removeSync(dial.path);
-      await this.#open(dial);
+      const dial = await route.catch(() => undefined);
+      if (dial === undefined) continue;
+      await repeat(() => {
+        removeAll(dial.path);
+        return this.#open(dial);
+      });
     }
-    log.info("the TLS relay is back");
+    if (life === this.#life) log.info("the TLS relay is back");
   }
 
   #drop(reason: string): void {
@@ -181,6 +185,14 @@ export class TlsRelay {
     throw new PsmaError("config/value", `Cannot listen on ${path}: the path is too long`, {
       hint: "Choose a shorter directory.",
     });
+  }
+}
+
+function removeAll(path: string): void {
+  try {
+    Deno.removeSync(path, { recursive: true });
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
 }
 

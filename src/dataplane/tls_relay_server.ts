@@ -36,8 +36,8 @@ export class TlsListener {
   readonly #options: TlsListenerOptions;
   readonly #credentials: Credentials;
   readonly #server: Server;
-  /** Oldest first. */
-  readonly #shaking = new Set<Socket>();
+  /** Connections in a handshake, oldest first, and what ends each with a reason. */
+  readonly #shaking = new Map<Socket, (why: string) => void>();
   #connections = 0;
 
   /** @throws {PsmaError} config/tls-file */
@@ -86,10 +86,8 @@ export class TlsListener {
       return this.#refused(from, `${CONNECTIONS_MAX} clients are connected`);
     }
     if (this.#shaking.size >= HANDSHAKES_MAX) {
-      for (const oldest of this.#shaking) {
-        oldest.destroy();
-        break;
-      }
+      const [giveUp] = this.#shaking.values();
+      giveUp?.("it was the slowest of too many that begin TLS");
     }
     this.#connections++;
     socket.once("close", () => this.#connections--);
@@ -102,20 +100,23 @@ export class TlsListener {
 
   async #carry(socket: Socket): Promise<void> {
     const { handshake_ms = HANDSHAKE_MS } = this.#options.serve;
-    let expired = false;
-    const timer = setTimeout(() => {
-      expired = true;
+    let reason: string | undefined;
+    const giveUp = (why: string) => {
+      reason = why;
       socket.destroy();
-    }, handshake_ms);
-    this.#shaking.add(socket);
+      this.#shaking.delete(socket);
+    };
+    const late = `it took more than ${handshake_ms / 1000} s to begin TLS`;
+    const timer = setTimeout(giveUp, handshake_ms, late);
+    this.#shaking.set(socket, giveUp);
     let joined: Promise<void> | undefined;
     try {
       const flags = await awaitStartTls(socket);
       if (flags === undefined) return void socket.end();
       const tls = await this.#secure(socket);
-      joined = join(tls, await this.#behind(flags));
+      joined = join(tls, await this.#behind(flags, socket));
     } catch (error) {
-      throw expired ? new Error(`it took more than ${handshake_ms / 1000} s to begin TLS`) : error;
+      throw reason === undefined ? error : new Error(reason);
     } finally {
       clearTimeout(timer);
       this.#shaking.delete(socket);
@@ -158,9 +159,11 @@ export class TlsListener {
   }
 
   /** A connection to the server behind, as far as the client has come in plain text. */
-  async #behind(flags: number): Promise<Socket> {
+  async #behind(flags: number, client: Socket): Promise<Socket> {
     const inner = connectPlain({ path: this.#options.serve.forward_to, allowHalfOpen: true });
     inner.on("error", () => {});
+    // Also while the server behind says nothing.
+    client.once("close", () => inner.destroy());
     try {
       const offered = await readGreeting(inner);
       if ((flags & ~offered) !== 0) throw new Error("the server behind knows less than we said");

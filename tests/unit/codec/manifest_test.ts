@@ -21,6 +21,13 @@ Deno.test("decodeManifest() gives back what encodeManifest() took", () => {
   assert.deepEqual(decodeManifest(encodeManifest(manifest), "manifest"), manifest);
 });
 
+Deno.test("decodeManifest() keeps how a placement is reached over TLS", () => {
+  const tls = { ca_file: "/ca.pem", cert_file: "/c.pem", key_file: "/k.pem", server_name: "s" };
+  const backend = { type: "nbd", uri: "nbds://s.example:10809/data@3", tls } as const;
+  const far: Manifest = { ...manifest, active: { ...manifest.active, backend } };
+  assert.deepEqual(decodeManifest(encodeManifest(far), "manifest").active.backend, backend);
+});
+
 Deno.test("decodeManifest() refuses every truncation", () => {
   const bytes = encodeManifest(manifest);
   for (let length = 0; length < bytes.length; length++) {
