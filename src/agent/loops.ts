@@ -3,6 +3,7 @@
  * Each loop ends with the agent; the failure of one round or one volume ends neither.
  */
 import { type Clock, toPsmaError } from "../core/mod.ts";
+import { isLeftAttached } from "../dataplane/mod.ts";
 import type { Forecaster } from "../forecast/mod.ts";
 import type { Sampler } from "../monitor/mod.ts";
 import type { AgentContext } from "./context.ts";
@@ -10,6 +11,8 @@ import { backOff, evaluateUnit } from "./evaluation.ts";
 import { attachUnit, finishDelete, openUnit } from "./serving.ts";
 import { placesOf } from "./show.ts";
 import type { VolumeUnit } from "./volume_unit.ts";
+
+const TAKE_OVER_EVERY_MS = 2000;
 
 /** Cuts a loop's wait short; a nudge while nobody waits counts for the next wait. */
 export class Nudge {
@@ -115,6 +118,25 @@ async function evaluateSafely(
       log.warn("an evaluation failed", { volume: unit.name, code, reason: message });
     }
   }
+}
+
+/**
+ * Volumes whose users wait since an agent was killed are tried again every few seconds until they are served:
+ * the next evaluation may be an hour away.
+ */
+export async function runTakeOvers(
+  context: AgentContext,
+  units: ReadonlyMap<string, VolumeUnit>,
+): Promise<void> {
+  await untilStopped(context, new Nudge(), async () => {
+    for (const unit of [...units.values()]) {
+      const waits = unit.state === "failed" && isLeftAttached(unit.directory) &&
+        context.catalogue.find(unit.name)?.desired === "attached";
+      // The reason stands in the unit, and an event told it.
+      if (waits && !context.stopping.aborted) await bringUp(context, unit).catch(() => {});
+    }
+    return TAKE_OVER_EVERY_MS;
+  });
 }
 
 /** A volume that could not be opened, attached or deleted is tried again, at growing intervals. */

@@ -85,8 +85,9 @@ async function grow(
 }
 
 async function detach({ plane, attachment, log, force }: DetachAttachment): Promise<void> {
-  const { volume } = attachment, { device, mount } = exportOf(attachment);
-  const { forced } = await runHostTask("detach", { volume, device, mount: mount ?? null, force });
+  const { volume } = attachment, { path, device, mount } = exportOf(attachment);
+  const task = { volume, path, device, mount: mount ?? null, force };
+  const { forced } = await runHostTask("detach", task);
   for (const what of forced) {
     log.warn("let go of what is in use, all data synced", { volume, what });
   }

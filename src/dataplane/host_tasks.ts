@@ -25,7 +25,13 @@ export interface HostTasks extends UblkHostTasks {
   };
   /** @throws {PsmaError} state/busy while somebody uses it, unless forced. @returns what was forced. */
   detach: {
-    argument: { volume: string; device: string; mount: string | null; force: boolean };
+    argument: {
+      volume: string;
+      path: string;
+      device: string;
+      mount: string | null;
+      force: boolean;
+    };
     answer: { forced: string[] };
   };
   /** Removes what a killed process left on a served file's path. */
@@ -73,6 +79,7 @@ const HANDLERS: Handlers = {
   ...UBLK_HANDLERS,
 
   async attach({ volume, path, filesystem }) {
+    using _alone = await aloneWith(path);
     await using undo = new AsyncDisposableStack();
     const { device } = await attachLoop({ path });
     undo.defer(async () => void await detachLoop(device));
@@ -84,13 +91,15 @@ const HANDLERS: Handlers = {
   },
 
   async grow({ device, path, mount }) {
+    using _alone = await aloneWith(path);
     const device_bytes = await growLoop(device, path);
     if (mount === null) return { device_bytes, filesystem_bytes: null };
     const { after_bytes } = await growFilesystem(mount);
     return { device_bytes, filesystem_bytes: after_bytes };
   },
 
-  async detach({ volume, device, mount, force }) {
+  async detach({ volume, path, device, mount, force }) {
+    using _alone = await aloneWith(path);
     const forced: string[] = [];
     if (mount !== null && unmount(volume, mount, force)) forced.push(mount);
     if (!await letGo(device)) {
@@ -100,8 +109,24 @@ const HANDLERS: Handlers = {
     return { forced };
   },
 
-  clean: ({ path }) => removeStale(path),
+  async clean({ path }) {
+    // First without waiting: a task that a killed agent had begun may wait for the very file that nobody serves.
+    const before = await removeStale(path);
+    using _alone = await aloneWith(path);
+    const after = await removeStale(path);
+    return {
+      mounts: [...before.mounts, ...after.mounts],
+      loops: [...before.loops, ...after.loops],
+    };
+  },
 };
+
+/** One task a volume. The kernel takes the claim back when this process ends. @param path of the served file. */
+async function aloneWith(path: string): Promise<Disposable> {
+  const file = await Deno.open(`${path}.lock`, { write: true, create: true, mode: 0o600 });
+  await file.lock(true);
+  return file;
+}
 
 /** Device managers open a device for a moment when it changes: that is not a user. @returns whether it is free. */
 async function letGo(device: string): Promise<boolean> {
