@@ -5,7 +5,7 @@
  * The record is written before the device is made, and names it by a random cookie that the driver keeps: a
  * process killed in between leaves a device that its successor knows as its own, and no other is ever touched.
  */
-import { need } from "../core/mod.ts";
+import { need, PsmaError } from "../core/mod.ts";
 import type {
   Attachment,
   AttachVolume,
@@ -24,7 +24,7 @@ type UblkExportInfo = Extract<ExportInfo, { frontend: "ublk" }>;
 const COOKIE_BYTES = 8;
 
 export const ublkAttachment: FrontendAttachment = {
-  fault: canServeUblk,
+  fault: () => canServeUblk(),
   resume,
   clean,
   attach,
@@ -124,12 +124,26 @@ async function grow(
 
 async function detach({ plane, attachment, log, force }: DetachAttachment): Promise<void> {
   const { volume } = attachment, { device: path, mount = null } = exportOf(attachment);
+  await refuseUnanswered(plane, volume);
   const { forced } = await runHostTask("ublkStop", { volume, path, mount, force });
   for (const what of forced) {
     log.warn("let go of what is in use, all data synced", { volume, what });
   }
   await plane.command("unexportUblk", { name: volume });
   await runHostTask("ublkDelete", { path });
+}
+
+/** Stopping a device waits for its requests, and they for the store: for as long as that is away. */
+async function refuseUnanswered(plane: DataPlane, volume: string): Promise<void> {
+  const { connected, active } = await plane.command("volumeStatus", { name: volume });
+  if (connected) return;
+  throw new PsmaError(
+    "store/unreachable",
+    `Cannot detach ${volume}: store ${active.store} does not answer, and requests wait for it`,
+    {
+      hint: "Try again when it is back. An agent that is ended leaves the device to the next one.",
+    },
+  );
 }
 
 function exportOf({ exports }: Attachment): UblkExportInfo {

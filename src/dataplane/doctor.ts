@@ -116,7 +116,8 @@ function hasCapability(name: keyof typeof CAPABILITIES): boolean {
 
 /** What `frontend: auto` comes to here, and why. */
 function probeFrontend(): HostFinding {
-  if (canServeUblk() === undefined) {
+  const noUblk = canServeUblk();
+  if (noUblk === undefined) {
     return { name: "frontend: auto", level: "ok", found: "ublk: a block device" };
   }
   const lacking = [
@@ -126,7 +127,7 @@ function probeFrontend(): HostFinding {
   ];
   const name = "frontend: auto";
   return lacking.length === 0
-    ? { name, level: "ok", found: "fuse with a loop device: a mounted file system" }
+    ? { name, level: "ok", found: `fuse with a loop device, not ublk: ${noUblk}` }
     : { name, level: "warn", found: `nbd, for want of ${lacking.join(" and ")}` };
 }
 

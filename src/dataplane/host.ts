@@ -1,9 +1,8 @@
 /** Which frontends this process may use on this machine, and which file systems it may grow. */
 
 import { toPsmaError } from "../core/mod.ts";
-import { UBLK_DEVICE_FLAGS, UblkControlRing } from "../sys/mod.ts";
+import { UBLK_CONTROL_PATH, UBLK_DEVICE_FLAGS, UblkControlRing } from "../sys/mod.ts";
 
-const UBLK_CONTROL = "/dev/ublk-control";
 const CAPABILITIES = { CAP_SYS_ADMIN: 21n, CAP_SYS_RESOURCE: 24n } as const;
 export type Capability = keyof typeof CAPABILITIES;
 
@@ -17,9 +16,9 @@ export function hasCapability(
 }
 
 /** @returns why a volume cannot be a ublk device here; undefined when it can. */
-export function canServeUblk(): string | undefined {
-  if (!isThere(UBLK_CONTROL)) {
-    return `${UBLK_CONTROL} is missing: the kernel's ublk driver is not loaded, or not there`;
+export function canServeUblk(controlPath = UBLK_CONTROL_PATH): string | undefined {
+  if (!isThere(controlPath)) {
+    return `${controlPath} is missing: the kernel's ublk driver is not loaded, or not there`;
   }
   if (!hasCapability("CAP_SYS_ADMIN")) return "CAP_SYS_ADMIN is not in force";
   try {

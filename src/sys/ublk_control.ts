@@ -39,11 +39,14 @@ import { type Descriptor, openDescriptor } from "./descriptor.ts";
 import { errno, libc, sysError } from "./libc.ts";
 import { allocateMemory, mapRing, type Memory, unmapMemory } from "./memory.ts";
 
-const CONTROL_PATH = "/dev/ublk-control";
+/** There while the driver is loaded. */
+export const UBLK_CONTROL_PATH = "/dev/ublk-control";
 const SYS_IO_URING_SETUP = 425n, SYS_IO_URING_ENTER = 426n;
 const ENTRIES = 2, SQE128_BYTES = 128;
 const O_RDWR = 2;
-const EINTR = 4, EAGAIN = 11, EBUSY = 16, ENODEV = 19, EOPNOTSUPP = 95;
+const EINTR = 4, EAGAIN = 11, EBUSY = 16, ENODEV = 19, EINVAL = 22, EOPNOTSUPP = 95;
+/** What drivers that do not know a question answer. */
+const NOT_KNOWN: readonly number[] = [EOPNOTSUPP, ENODEV, EINVAL];
 /** The driver waits half a minute before it gives up a request that a dead server had in service. */
 const RECOVERY_WITHIN_MS = 90_000, RECOVERY_EVERY_MS = 20;
 
@@ -66,7 +69,7 @@ export class UblkControlRing implements Disposable {
 
   /** @throws {PsmaError} sys/permission, sys/errno-N without the driver or io_uring. */
   constructor() {
-    this.#control = openDescriptor(CONTROL_PATH, O_RDWR);
+    this.#control = openDescriptor(UBLK_CONTROL_PATH, O_RDWR);
     this.#ring = new SmallRing();
     this.#record = allocateMemory(4096);
     this.#view = new DataView(this.#record.bytes.buffer);
@@ -79,7 +82,7 @@ export class UblkControlRing implements Disposable {
       address: this.#record.address,
       length: UBLK_FEATURES_BYTES,
     });
-    if (result === -EOPNOTSUPP || result === -ENODEV) return 0n;
+    if (NOT_KNOWN.includes(-result)) return 0n;
     if (result < 0) throw sysError("ask the ublk driver for its features", result);
     return this.#view.getBigUint64(0, true);
   }

@@ -1,6 +1,6 @@
-/** What a kernel's release says. */
-import { deepEqual } from "node:assert/strict";
-import { kernelSendsAgain } from "../../../src/dataplane/host.ts";
+/** What a kernel's release says, and why a driver cannot be used. */
+import { deepEqual, match } from "node:assert/strict";
+import { canServeUblk, kernelSendsAgain } from "../../../src/dataplane/host.ts";
 
 Deno.test("kernelSendsAgain() from Linux 6.9 on, however the release is written", () => {
   const releases = [
@@ -19,4 +19,8 @@ Deno.test("kernelSendsAgain() from Linux 6.9 on, however the release is written"
     true,
     true,
   ]);
+});
+
+Deno.test("canServeUblk() says that the driver is not there", () => {
+  match(canServeUblk("/dev/none") ?? "", /^\/dev\/none is missing: the kernel's ublk driver/);
 });
