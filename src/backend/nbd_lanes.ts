@@ -142,12 +142,13 @@ export class NbdLanes implements NbdLaneOwner {
     for (const lane of this.#all) lane.dial();
   }
 
-  onDown(_lane: NbdLane, reason: string): void {
+  onDown(lane: NbdLane, reason: string): void {
     const { description } = this.#options;
     this.#up--;
     if (this.#up === 0) {
       this.#say("nbd.lost", "warning", `lost ${description}: ${reason}`);
-      this.leader.hurry();
+      // Everybody waits for it now; but when it was the last one, its own pauses go on growing.
+      if (lane !== this.leader) this.leader.hurry();
     } else {
       const left = `${this.#up} of ${this.#all.length} are left`;
       this.#say("nbd.fewer", "info", `lost a connection of ${description}, ${left}: ${reason}`);
