@@ -124,7 +124,8 @@ Deno.test("any bytes are decoded or refused, by themselves alone", () => {
   fc.assert(
     fc.property(arbitrary, (bytes) => {
       for (const decode of DECODERS) {
-        assert.deepEqual(decode(between(bytes, 0x00)), decode(between(bytes, 0xff)), decode.name);
+        const one = decode(between(bytes, 0x00)), other = decode(between(bytes, 0xff));
+        if (one !== other) assert.deepEqual(one, other, decode.name);
       }
     }),
     runs,
