@@ -60,7 +60,7 @@ const FORMAT = 1;
 const AGENT_ID_BYTES = 6;
 const MAX_VOLUMES = 1024;
 /** What an entry lacks that an earlier version wrote. */
-const NEW_KEYS: Partial<VolumeConfig> = { queue_depth: DEFAULT_QUEUE_DEPTH };
+const NEW_KEYS: Partial<VolumeConfig> = { device: false, queue_depth: DEFAULT_QUEUE_DEPTH };
 
 export class Catalogue {
   readonly agent: string;

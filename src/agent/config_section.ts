@@ -113,6 +113,15 @@ export class Section {
     return value;
   }
 
+  flag(key: string, fallback: boolean): boolean {
+    const pair = this.#pair(key);
+    if (pair === undefined) return fallback;
+    const raw = isScalar(pair.value) ? pair.value.value : undefined;
+    if (typeof raw === "boolean") return raw;
+    this.refuse(key, "it is neither true nor false");
+    return fallback;
+  }
+
   text(key: string, fallback?: string): string {
     return this.#scalar(key, String, fallback);
   }

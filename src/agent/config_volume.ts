@@ -58,6 +58,8 @@ export interface VolumeConfig {
   readonly size_bytes: number;
   readonly max_size_bytes: number;
   readonly frontend: Frontend;
+  /** Frontend nbd: also as a device of this machine's kernel. */
+  readonly device: boolean;
   /** Requests that the block device of frontend ublk has in flight at most. */
   readonly queue_depth: number;
   readonly filesystem: FilesystemConfig | null;
@@ -100,6 +102,7 @@ export function readVolume(
       values: ["auto", "ublk", "fuse", "nbd"],
       fallback: "auto",
     }),
+    device: volume.flag("device", false),
     queue_depth: volume.count("queue_depth", {
       fallback: DEFAULT_QUEUE_DEPTH,
       minimum: 1,
@@ -114,16 +117,22 @@ export function readVolume(
     mirror: readMirror(volume.section("mirror"), store, stores),
     scale: readScale(volume.section("scale"), level),
   };
-  if (config.filesystem !== null && config.frontend === "nbd") {
-    volume.refuse(
-      "frontend",
-      "an nbd export has no file system to mount",
-      "Use ublk, fuse or auto.",
-    );
-  }
+  refuseDevice(volume, config);
   refuseSmall(volume, config);
   volume.end();
   return config;
+}
+
+function refuseDevice(volume: Section, { frontend, device, filesystem }: VolumeConfig): void {
+  if (device && frontend !== "nbd") {
+    volume.refuse("device", "it is for frontend: nbd", "All other frontends have a device.");
+  }
+  if (filesystem === null || frontend !== "nbd" || device) return;
+  volume.refuse(
+    "frontend",
+    "an nbd export has no file system to mount",
+    "Add device: true, or use ublk, fuse or auto.",
+  );
 }
 
 function refuseSmall(volume: Section, { filesystem, size_bytes }: VolumeConfig): void {

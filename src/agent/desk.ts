@@ -291,6 +291,7 @@ function volumeOf(context: AgentContext, spec: CreateVolume): VolumeConfig {
     size_bytes,
     max_size_bytes,
     frontend: spec.frontend ?? "auto",
+    device: false,
     queue_depth: DEFAULT_QUEUE_DEPTH,
     filesystem: null,
     profile: "auto",

@@ -84,7 +84,8 @@ export async function attachUnit(context: AgentContext, unit: VolumeUnit): Promi
     unit.state = "attached";
     unit.reason = undefined;
     const [exported] = unit.attachment.exports;
-    const at = exported?.frontend === "nbd" ? exported.uri : exported?.mount ?? exported?.device;
+    const at = exported?.mount ?? exported?.device ??
+      (exported?.frontend === "nbd" ? exported.uri : undefined);
     events.add({ type: "volume.attached", volume: name, message: `${name} is served at ${at}` });
     if (catalogue.get(name).grow_pending) await growUnit(context, unit);
   });
@@ -92,8 +93,8 @@ export async function attachUnit(context: AgentContext, unit: VolumeUnit): Promi
 
 function attaching({ plane, log }: AgentContext, unit: VolumeUnit): AttachVolume {
   const { name: volume, config, directory } = unit;
-  const { frontend, filesystem, queue_depth: queueDepth } = config;
-  return { plane, volume, frontend, directory, filesystem, queueDepth, log };
+  const { frontend, device, filesystem, queue_depth: queueDepth } = config;
+  return { plane, volume, frontend, device, directory, filesystem, queueDepth, log };
 }
 
 /**

@@ -45,9 +45,9 @@ export function reasonOf(unit: VolumeUnit, status: VolumeStatus | undefined): st
 export function placesOf(
   exports: readonly ExportInfo[],
 ): { mount: string | null; device: string | null } {
-  const exported = exports.find((one) => one.frontend !== "nbd");
-  if (exported === undefined) return { mount: null, device: null };
-  return { mount: exported.mount ?? null, device: exported.device.replace(/^\/dev\//, "") };
+  const exported = exports.find((one) => one.device !== undefined);
+  const device = exported?.device?.replace(/^\/dev\//, "") ?? null;
+  return { mount: exported?.mount ?? null, device };
 }
 
 /** From a forecast that was asked for the time to its limit. */

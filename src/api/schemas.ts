@@ -78,7 +78,12 @@ const CutoverSchema = z.object({
 }).openapi("Cutover");
 
 const ExportSchema = z.union([
-  z.object({ frontend: z.literal("nbd"), uri: z.string() }),
+  z.object({
+    frontend: z.literal("nbd"),
+    uri: z.string(),
+    device: z.string().optional(),
+    mount: z.string().optional(),
+  }),
   z.object({
     frontend: z.literal("ublk"),
     device: z.string(),

@@ -6,6 +6,8 @@ export * from "./nbd.ts";
 export * from "./nbd_chunks.ts";
 export * from "./nbd_contexts.ts";
 export * from "./nbd_negotiation.ts";
+export * from "./nbd_netlink.ts";
+export * from "./netlink.ts";
 export * from "./uring.ts";
 export * from "./change_map.ts";
 export * from "./fuse.ts";

@@ -10,6 +10,8 @@ export interface AttachVolume {
   /** Open already. */
   readonly volume: string;
   readonly frontend: "auto" | FrontendName;
+  /** Frontend nbd: a device of this machine's kernel stands on the export. */
+  readonly device: boolean;
   /** The volume's own directory; the served file and the record of what is attached live in it. */
   readonly directory: string;
   /** Made on a blank volume, then mounted; null leaves the device raw. */

@@ -1,4 +1,7 @@
-/** A volume as an export of the agent's NBD server, for virtual machines and remote clients. */
+/**
+ * A volume as an export of the agent's NBD server, for virtual machines and remote clients; where it is asked
+ * for, also as a device of this machine's kernel.
+ */
 import { PsmaError } from "../core/mod.ts";
 import type {
   Attachment,
@@ -7,35 +10,90 @@ import type {
   FrontendAttachment,
   GrownSizes,
 } from "./attaching.ts";
+import {
+  attachNbdDevice,
+  cleanNbdDevices,
+  detachNbdDevice,
+  deviceOf,
+  growNbdDevice,
+  resumeNbdDevice,
+} from "./attachment_nbd_device.ts";
+import { canServeNbdDevice } from "./host.ts";
+import type { AttachmentRecord } from "./attachment_record.ts";
+import type { DataPlane } from "./handle.ts";
 
 export const nbdAttachment: FrontendAttachment = {
-  fault: ({ filesystem }) =>
-    filesystem === null ? undefined : "an NBD export has no device to mount a file system from",
-  // Clients connect again by themselves.
-  resume: () => Promise.resolve(undefined),
-  clean: () => Promise.resolve(),
+  fault,
+  resume,
+  clean: cleanNbdDevices,
   attach,
-  // NBD tells a client its size when it connects.
-  grow: (): Promise<GrownSizes> => Promise.resolve({ device_bytes: null, filesystem_bytes: null }),
+  grow,
   detach,
 };
 
-async function attach({ plane, volume, directory }: AttachVolume): Promise<Attachment> {
-  const { uri } = await plane.command("exportNbd", { name: volume, description: "PSMA volume" });
-  const uris = [uri, plane.tlsUri(volume)].filter((one) => one !== undefined);
-  const exports = uris.map((uri) => ({ frontend: "nbd", uri }) as const);
-  return { volume, directory, frontend: "nbd", exports };
+function fault({ device, filesystem }: AttachVolume): string | undefined {
+  if (device) return canServeNbdDevice();
+  return filesystem === null
+    ? undefined
+    : "an NBD export has no device to mount a file system from";
 }
 
-async function detach({ plane, attachment, force }: DetachAttachment): Promise<void> {
-  const { volume, exports } = attachment;
+/** Clients connect again by themselves; a device is given its new connection. */
+async function resume(
+  options: AttachVolume,
+  record: AttachmentRecord,
+): Promise<Attachment | undefined> {
+  if (!options.device) return undefined;
+  return await onExport(options, (uri) => resumeNbdDevice(options, record, uri));
+}
+
+async function attach(options: AttachVolume): Promise<Attachment> {
+  return await onExport(options, async (uri): Promise<Attachment> => {
+    if (options.device) return await attachNbdDevice(options, uri);
+    const { plane, volume, directory } = options;
+    const uris = [uri, plane.tlsUri(volume)].filter((one) => one !== undefined);
+    const exports = uris.map((uri) => ({ frontend: "nbd", uri }) as const);
+    return { volume, directory, frontend: "nbd", exports };
+  });
+}
+
+/** Exports the volume for what stands on the export; takes it back when that fails or comes to nothing. */
+async function onExport<T extends Attachment | undefined>(
+  { plane, volume }: AttachVolume,
+  action: (uri: string) => Promise<T>,
+): Promise<T> {
+  await using undo = new AsyncDisposableStack();
+  const description = "PSMA volume";
+  const { uri } = await plane.command("exportNbd", { name: volume, description });
+  undo.defer(async () => void await plane.command("unexportNbd", { name: volume }));
+  const attachment = await action(uri);
+  if (attachment !== undefined) undo.move();
+  return attachment;
+}
+
+/** NBD tells a remote client its size when it connects. */
+async function grow(
+  plane: DataPlane,
+  attachment: Attachment,
+  options: { growMounted: boolean },
+): Promise<GrownSizes> {
+  if (deviceOf(attachment.exports)) return await growNbdDevice(plane, attachment, options);
+  return { device_bytes: null, filesystem_bytes: null };
+}
+
+async function detach(options: DetachAttachment): Promise<void> {
+  const { plane, attachment: { volume, exports }, force } = options;
+  const hasDevice = deviceOf(exports) !== undefined;
   const { sessions } = await plane.command("nbdSessions", { name: volume });
-  if (sessions > 0 && !force) {
-    const clients = sessions === 1 ? "a client is connected" : `${sessions} clients are connected`;
+  // The device is one of them.
+  const others = sessions - (hasDevice ? 1 : 0);
+  if (others > 0 && !force) {
+    const clients = others === 1 ? "a client is connected" : `${others} clients are connected`;
     const uri = exports.find((one) => one.frontend === "nbd")?.uri ?? "its export";
     throw new PsmaError("state/busy", `Cannot detach ${volume}: ${clients} to ${uri}`, {
       hint: `Disconnect first, or cut the connection: psma volume detach ${volume} --force`,
     });
   }
+  if (hasDevice) await detachNbdDevice(options);
   await plane.command("unexportNbd", { name: volume });
 }

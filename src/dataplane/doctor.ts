@@ -4,7 +4,7 @@
  */
 import { formatSize, toPsmaError } from "../core/mod.ts";
 import { statFilesystem, UringRing } from "../sys/mod.ts";
-import { canServeUblk } from "./host.ts";
+import { canServeNbdDevice, canServeUblk } from "./host.ts";
 
 export interface HostFinding {
   readonly name: string;
@@ -31,7 +31,7 @@ export async function probeHost(places: ProbePlaces): Promise<readonly HostFindi
     probeDevice("fuse", "/dev/fuse", "modprobe fuse, and run as root"),
     probeDevice("loop", "/dev/loop-control", "modprobe loop, and run as root"),
     probeUblk(),
-    probeDevice("nbd (kernel)", "/dev/nbd0", "only for nbd-client on this machine: modprobe nbd"),
+    probeNbdDevice(),
     probeCapability("CAP_SYS_ADMIN", "without it volumes are served over NBD only: run as root"),
     probeCapability("CAP_SYS_RESOURCE", "ext4 cannot grow online without it; xfs and btrfs can"),
     probeFrontend(),
@@ -88,6 +88,18 @@ function probeUblk(): HostFinding {
       level: "warn",
       found: fault,
       advice: "modprobe ublk_drv on Linux 6.5 or newer, and run as root; fuse+loop does the same",
+    };
+}
+
+function probeNbdDevice(): HostFinding {
+  const fault = canServeNbdDevice();
+  return fault === undefined
+    ? { name: "nbd (kernel)", level: "ok", found: "its driver is loaded" }
+    : {
+      name: "nbd (kernel)",
+      level: "warn",
+      found: fault,
+      advice: "only for frontend: nbd with device: true: modprobe nbd, and run as root",
     };
 }
 

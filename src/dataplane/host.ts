@@ -3,6 +3,7 @@
 import { toPsmaError } from "../core/mod.ts";
 import { UBLK_CONTROL_PATH, UBLK_DEVICE_FLAGS, UblkControlRing } from "../sys/mod.ts";
 
+const NBD_DEVICE = "/sys/block/nbd0";
 const CAPABILITIES = { CAP_SYS_ADMIN: 21n, CAP_SYS_RESOURCE: 24n } as const;
 export type Capability = keyof typeof CAPABILITIES;
 
@@ -37,6 +38,13 @@ function isThere(path: string): boolean {
   } catch {
     return false;
   }
+}
+
+/** @returns why this process cannot make a device of the kernel's NBD client; undefined when it can. */
+export function canServeNbdDevice(): string | undefined {
+  // The driver's devices are there as long as it is loaded; one of them may be held up, so none is opened.
+  if (!isThere(NBD_DEVICE)) return "the kernel's nbd driver is not loaded, or not there";
+  return hasCapability("CAP_SYS_ADMIN") ? undefined : "CAP_SYS_ADMIN is not in force";
 }
 
 /** @returns why a volume cannot be a mounted file here; undefined when it can. */

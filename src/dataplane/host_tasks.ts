@@ -9,10 +9,11 @@
 import { PsmaError, systemClock, toPsmaError } from "../core/mod.ts";
 import { attachLoop, detachLoop, growFilesystem, growLoop, removeStale } from "../sys/mod.ts";
 import { busyError, type MountedFilesystem, putFilesystem, unmount } from "./host_filesystem.ts";
+import { NBD_HANDLERS, type NbdHostTasks } from "./host_tasks_nbd.ts";
 import { UBLK_HANDLERS, type UblkHostTasks } from "./host_tasks_ublk.ts";
 import type { Outcome } from "./messages.ts";
 
-export interface HostTasks extends UblkHostTasks {
+export interface HostTasks extends NbdHostTasks, UblkHostTasks {
   /** A loop device on the served file, and the file system on it. Undone when a step fails. */
   attach: {
     argument: { volume: string; path: string; filesystem: MountedFilesystem | null };
@@ -76,6 +77,7 @@ export async function serveHostTask(name: string): Promise<void> {
 }
 
 const HANDLERS: Handlers = {
+  ...NBD_HANDLERS,
   ...UBLK_HANDLERS,
 
   async attach({ volume, path, filesystem }) {

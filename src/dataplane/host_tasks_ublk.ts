@@ -2,10 +2,9 @@
  * What is done to ublk devices of a served volume, in a process of its own (see `host_tasks.ts`): the driver's
  * commands that wait for the device's I/O, and the file system on it.
  */
-import { PsmaError, systemClock } from "../core/mod.ts";
+import { PsmaError } from "../core/mod.ts";
 import { SECTOR_BYTES, UBLK_FEATURE, UBLK_STATE } from "../codec/mod.ts";
 import {
-  blockDeviceUsers,
   deviceBytes,
   findUblk,
   growFilesystem,
@@ -15,6 +14,7 @@ import {
   UblkControlRing,
   unmountFilesystem,
 } from "../sys/mod.ts";
+import { lastingUsers, syncDevice } from "./device_users.ts";
 import { busyError, type MountedFilesystem, putFilesystem, unmount } from "./host_filesystem.ts";
 
 /** A device's cookie crosses as hexadecimal text: JSON has no 64-bit numbers. */
@@ -78,7 +78,6 @@ type Handlers = {
 const BLOCK_BYTES = 4096;
 /** Of one discard or write-zeroes: short enough to be answered soon where zeros have to be written. */
 const MAX_DISCARD_BYTES = 256 << 20;
-const FREE_TRIES = 40, FREE_EVERY_MS = 50;
 
 export const UBLK_HANDLERS: Handlers = {
   ublkAdd({ cookie, depth, max_io_bytes, size_bytes, max_size_bytes, sector_bytes, read_only }) {
@@ -154,8 +153,7 @@ export const UBLK_HANDLERS: Handlers = {
     if (users.length > 0 && !force) throw busyError(volume, path, users);
     if (users.length > 0) forced.push(path);
     using control = new UblkControlRing();
-    // What was written to the device itself may still be in the page cache, and fails once it is stopped.
-    if (control.info(numberOf(path))?.state === UBLK_STATE.live) sync(path);
+    if (control.info(numberOf(path))?.state === UBLK_STATE.live) syncDevice(path);
     control.stop(numberOf(path));
     return { forced };
   },
@@ -189,21 +187,6 @@ function canResize(control: UblkControlRing): boolean {
 
 function wholeBlocks(bytes: number, block: number): number {
   return bytes - bytes % Math.max(block, SECTOR_BYTES);
-}
-
-/** Device managers open a device for a moment when it changes: that is not a user. */
-async function lastingUsers(path: string): Promise<string[]> {
-  let users = blockDeviceUsers(path);
-  for (let tries = 0; tries < FREE_TRIES && users.length > 0; tries++) {
-    await systemClock.sleep(FREE_EVERY_MS);
-    users = blockDeviceUsers(path);
-  }
-  return users;
-}
-
-function sync(path: string): void {
-  using device = Deno.openSync(path);
-  device.syncSync();
 }
 
 function numberOf(path: string): number {

@@ -49,7 +49,13 @@ export interface MirrorStatus {
 export type FrontendName = "ublk" | "fuse" | "nbd";
 
 export type ExportInfo =
-  | { readonly frontend: "nbd"; readonly uri: string }
+  | {
+    readonly frontend: "nbd";
+    readonly uri: string;
+    /** Where the kernel's client stands on the export. */
+    readonly device?: string;
+    readonly mount?: string;
+  }
   | { readonly frontend: "ublk"; readonly device: string; readonly mount?: string }
   | {
     readonly frontend: "fuse";

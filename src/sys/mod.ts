@@ -23,3 +23,5 @@ export * from "./mountinfo.ts";
 export * from "./ublk_control.ts";
 export * from "./ublk_queue.ts";
 export * from "./block_users.ts";
+export * from "./nbd_device.ts";
+export * from "./netlink.ts";

@@ -44,6 +44,7 @@ async function serve({ image, frontend, filesystem }: ServedVolume) {
     plane,
     volume: "bench",
     frontend,
+    device: false,
     directory,
     filesystem: filesystem ?? null,
     queueDepth: 64,

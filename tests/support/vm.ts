@@ -141,7 +141,7 @@ if (import.meta.main) {
   const [program = "smoke", kernel = "6.12", ...modules] = Deno.args;
   const encoder = new TextEncoder();
   const say = (text: string) => Deno.stdout.writeSync(encoder.encode(text));
-  const timeout_ms = 10 * 60_000;
+  const timeout_ms = 15 * 60_000;
   const options = { program, kernel: kernel as Kernel, modules, timeout_ms };
   const ended = await runGuest(options, say);
   for (const step of ended.steps) say(`${JSON.stringify(step)}\n`);

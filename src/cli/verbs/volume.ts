@@ -123,7 +123,7 @@ function answerVolume(session: Session, volume: VolumeView): void {
 function placeOf(exported: VolumeView["exports"][number]): string {
   switch (exported.frontend) {
     case "nbd":
-      return exported.uri;
+      return exported.device === undefined ? exported.uri : `${exported.device} (${exported.uri})`;
     case "ublk":
       return exported.device;
     case "fuse":

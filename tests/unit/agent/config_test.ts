@@ -161,6 +161,8 @@ const MISTAKES: [what: string, text: string, at: string, message: RegExp][] = [
     "6:15",
     /no file system to mount/,
   ],
+  ["no flag", `${VOLUME}    frontend: nbd\n    device: maybe\n`, "7:13", /neither true nor false/],
+  ["a device without nbd", `${VOLUME}    device: true\n`, "6:13", /it is for frontend: nbd/],
   ["a list for a mapping", "volumes: [a]\n", "1:10", /not a mapping/],
   ["a mapping for a value", "state_dir: { a: 1 }\n", "1:12", /no plain value/],
   ["a sentence", "hello\n", "1:1", /not a mapping/],

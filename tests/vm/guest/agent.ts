@@ -1,16 +1,18 @@
 /** The agent inside a test machine: started, killed and started again by a guest program, asked over HTTP. */
-import { start, type Started, waitUntil } from "../../support/process.ts";
+import { kill, start, type Started, waitUntil } from "../../support/process.ts";
 
 /** Everything lies in memory; an emulated processor needs about ten seconds to start the agent. */
 const STATE = "/dev/shm/psma";
 const API = "http://127.0.0.1:9310";
-const SLOW_MS = 120_000;
+const SLOW_MS = 300_000;
+const OPERATION_MS = 400_000;
 
 /** A volume as `GET /v1/volumes/V` shows it, as much as guest programs ask for. */
 export interface VolumeView {
   readonly state: string;
   readonly size_bytes: number;
   readonly epoch: number;
+  readonly active: { readonly uri: string };
   readonly exports: readonly {
     readonly frontend: string;
     readonly uri?: string;
@@ -59,12 +61,22 @@ ${volumes}
   /** Waits until a volume is attached. */
   attached(name: string): Promise<VolumeView> {
     return waitUntil(async () => {
-      const view = await this.#get<VolumeView>(`/v1/volumes/${name}`);
+      const view = await this.view(name);
       return view.state === "attached" ? view : undefined;
     }, {
       what: () => `${name} to be attached; the agent says:\n${this.output()}`,
       within_ms: SLOW_MS,
     });
+  }
+
+  /** A volume as it is now. */
+  view(name: string): Promise<VolumeView> {
+    return this.#get<VolumeView>(`/v1/volumes/${name}`);
+  }
+
+  /** Sends a signal and waits for nothing. */
+  signal(signal: Deno.Signal): void {
+    if (this.#process) kill(this.#process.pid, signal);
   }
 
   /** Kills it with -9. */
@@ -75,6 +87,13 @@ ${volumes}
   /** Ends it in order. */
   async stop(): Promise<void> {
     await this.#process?.end("SIGTERM", SLOW_MS);
+  }
+
+  /** Loses all that it knew and served, as a machine does whose directories were deleted. */
+  forget(): void {
+    for (const path of [STATE, `${STATE}.near`, `${STATE}.far`]) {
+      Deno.removeSync(path, { recursive: true });
+    }
   }
 
   /** What the agent of now has printed. */
@@ -99,7 +118,10 @@ ${volumes}
     const ended = await waitUntil(async () => {
       const operation = await this.#get<OperationView>(`/v1/operations/${id}`);
       return operation.state === "running" ? undefined : operation;
-    }, { what: `the end of ${verb} ${name}`, within_ms: SLOW_MS });
+    }, {
+      what: () => `the end of ${verb} ${name}; the agent says:\n${this.output()}`,
+      within_ms: OPERATION_MS,
+    });
     if (ended.state !== "done") throw new Error(`${verb} ${name}: ${JSON.stringify(ended)}`);
   }
 
