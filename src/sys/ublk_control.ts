@@ -44,7 +44,7 @@ export const UBLK_CONTROL_PATH = "/dev/ublk-control";
 const SYS_IO_URING_SETUP = 425n, SYS_IO_URING_ENTER = 426n;
 const ENTRIES = 2, SQE128_BYTES = 128;
 const O_RDWR = 2;
-const EINTR = 4, EAGAIN = 11, EBUSY = 16, ENODEV = 19, EINVAL = 22, EOPNOTSUPP = 95;
+const ENOENT = 2, EINTR = 4, EAGAIN = 11, EBUSY = 16, ENODEV = 19, EINVAL = 22, EOPNOTSUPP = 95;
 /** What drivers that do not know a question answer. */
 const NOT_KNOWN: readonly number[] = [EOPNOTSUPP, ENODEV, EINVAL];
 /** The driver waits half a minute before it gives up a request that a dead server had in service. */
@@ -132,7 +132,7 @@ export class UblkControlRing implements Disposable {
     this.#mustUnlessGone(`delete ublk device ${device}`, UBLK_CONTROL.deleteDevice, { device });
   }
 
-  /** @returns undefined when there is no such device. */
+  /** @returns undefined when there is no such device, or none that /dev shows to this process. */
   info(device: number): UblkDevice | undefined {
     const path = new TextEncoder().encode(`${ublkServerPath(device)}\0`);
     this.#record.bytes.set(path);
@@ -142,7 +142,7 @@ export class UblkControlRing implements Disposable {
       length: path.length + UBLK_DEVICE_BYTES,
       pathLength: path.length,
     });
-    if (result === -ENODEV) return undefined;
+    if (result === -ENODEV || result === -ENOENT) return undefined;
     if (result < 0) throw sysError(`look at ublk device ${device}`, result);
     return decodeUblkDevice(this.#view, path.length);
   }
