@@ -19,6 +19,7 @@ export const UBLK_CONTROL = {
   endRecovery: 0xc0207511,
   getDeviceInfo: 0x80207512,
   getFeatures: 0x80207513,
+  deleteDeviceLater: 0x80207514,
   updateSize: 0xc0207515,
 } as const;
 

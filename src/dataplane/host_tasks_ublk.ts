@@ -63,7 +63,7 @@ export interface UblkHostTasks {
     argument: { volume: string; path: string; mount: string | null; force: boolean };
     answer: { forced: string[] };
   };
-  /** Deletes a device whose server has closed its end. */
+  /** Deletes a device whose server has closed its end. One that is still in use goes with its last user. */
   ublkDelete: { argument: { path: string }; answer: null };
   /** Removes a device of ours that nobody serves, and what is mounted from it. */
   ublkClean: { argument: { cookie: Cookie }; answer: { removed: string[] } };
@@ -158,10 +158,14 @@ export const UBLK_HANDLERS: Handlers = {
     return { forced };
   },
 
-  ublkDelete({ path }) {
+  async ublkDelete({ path }) {
     using control = new UblkControlRing();
-    control.delete(numberOf(path));
-    return Promise.resolve(null);
+    const device = numberOf(path);
+    control.delete(device);
+    for (let tries = 0; tries < FREE_TRIES && control.info(device) !== undefined; tries++) {
+      await systemClock.sleep(FREE_EVERY_MS);
+    }
+    return null;
   },
 
   ublkClean({ cookie }) {
@@ -169,15 +173,12 @@ export const UBLK_HANDLERS: Handlers = {
     const found = findUblk(control, fromText(cookie));
     if (found === undefined) return Promise.resolve({ removed: [] });
     const path = ublkBlockPath(found.device);
-    const removed = [path];
-    for (const { at, source } of listMounts().reverse()) {
-      if (source !== path) continue;
-      unmountFilesystem(at, { lazy: true });
-      removed.unshift(at);
-    }
+    // Stopped first: an unmount would wait for a server that is not there.
     control.stop(found.device);
+    const mounts = listMounts().reverse().filter(({ source }) => source === path);
+    for (const { at } of mounts) unmountFilesystem(at, { lazy: true });
     control.delete(found.device);
-    return Promise.resolve({ removed });
+    return Promise.resolve({ removed: [...mounts.map(({ at }) => at), path] });
   },
 };
 

@@ -124,12 +124,18 @@ export class UblkControlRing implements Disposable {
 
   /** Ends the block device; its requests fail from here on. Nothing when it was not started. */
   stop(device: number): void {
-    this.#mustUnlessGone(`stop ublk device ${device}`, UBLK_CONTROL.stopDevice, { device });
+    this.#check(`stop ublk device ${device}`, this.#run(UBLK_CONTROL.stopDevice, { device }));
   }
 
-  /** Stops it where it runs, and waits until its server has closed its end. */
+  /**
+   * Stops it where it runs, and deletes it when its last user has let go, be that its server or a program that
+   * has it open: waits for neither where the driver can leave it at that (Linux 6.8).
+   */
   delete(device: number): void {
-    this.#mustUnlessGone(`delete ublk device ${device}`, UBLK_CONTROL.deleteDevice, { device });
+    const doing = `delete ublk device ${device}`;
+    const result = this.#run(UBLK_CONTROL.deleteDeviceLater, { device });
+    if (!NOT_KNOWN.includes(-result)) return this.#check(doing, result);
+    this.#check(doing, this.#run(UBLK_CONTROL.deleteDevice, { device }));
   }
 
   /** @returns undefined when there is no such device, or none that /dev shows to this process. */
@@ -196,8 +202,8 @@ export class UblkControlRing implements Disposable {
     if (result < 0) throw sysError(doing, result);
   }
 
-  #mustUnlessGone(doing: string, command: number, argument: UblkControl): void {
-    const result = this.#run(command, argument);
+  /** A device that is gone already is as it should be. */
+  #check(doing: string, result: number): void {
     if (result < 0 && result !== -ENODEV) throw sysError(doing, result);
   }
 

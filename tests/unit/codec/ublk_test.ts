@@ -114,6 +114,7 @@ Deno.test("commands have the numbers of the ioctl encoding", () => {
   equal(UBLK_CONTROL.endRecovery, encode(3, 32, 0x11));
   equal(UBLK_CONTROL.getDeviceInfo, encode(2, 32, 0x12));
   equal(UBLK_CONTROL.getFeatures, encode(2, 32, 0x13));
+  equal(UBLK_CONTROL.deleteDeviceLater, encode(2, 32, 0x14));
   equal(UBLK_CONTROL.updateSize, encode(3, 32, 0x15));
   equal(UBLK_IO.fetch, encode(3, 16, 0x20));
   equal(UBLK_IO.commitAndFetch, encode(3, 16, 0x21));
