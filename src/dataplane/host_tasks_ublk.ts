@@ -2,7 +2,7 @@
  * What is done to ublk devices of a served volume, in a process of its own (see `host_tasks.ts`): the driver's
  * commands that wait for the device's I/O, and the file system on it.
  */
-import { PsmaError } from "../core/mod.ts";
+import { PsmaError, systemClock } from "../core/mod.ts";
 import { SECTOR_BYTES, UBLK_FEATURE, UBLK_STATE } from "../codec/mod.ts";
 import {
   deviceBytes,
@@ -78,6 +78,7 @@ type Handlers = {
 const BLOCK_BYTES = 4096;
 /** Of one discard or write-zeroes: short enough to be answered soon where zeros have to be written. */
 const MAX_DISCARD_BYTES = 256 << 20;
+const GONE_TRIES = 40, GONE_EVERY_MS = 50;
 
 export const UBLK_HANDLERS: Handlers = {
   ublkAdd({ cookie, depth, max_io_bytes, size_bytes, max_size_bytes, sector_bytes, read_only }) {
@@ -162,8 +163,8 @@ export const UBLK_HANDLERS: Handlers = {
     using control = new UblkControlRing();
     const device = numberOf(path);
     control.delete(device);
-    for (let tries = 0; tries < FREE_TRIES && control.info(device) !== undefined; tries++) {
-      await systemClock.sleep(FREE_EVERY_MS);
+    for (let tries = 0; tries < GONE_TRIES && control.info(device) !== undefined; tries++) {
+      await systemClock.sleep(GONE_EVERY_MS);
     }
     return null;
   },
