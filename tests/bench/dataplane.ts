@@ -7,10 +7,11 @@
  * are written back between runs.
  * - psma: a data plane with one file volume, as `psma run` has it, default settings, page cache.
  * - nbdkit: file plugin, its default 16 threads, page cache.
- * - qemu-nbd: raw, -e 16. On tmpfs cache=none and aio=native, which measured fastest of all its modes there
- *   (tmpfs takes O_DIRECT); on disk cache=writeback and aio=io_uring, so that everybody uses the page cache.
- * - qemu-storage-daemon: the same two modes. Its FUSE export has an I/O thread; its NBD export has none, because
- *   QEMU 7.2 aborts when a client of an NBD export with an I/O thread disconnects.
+ * - qemu-nbd: raw, -e 16. On tmpfs cache=none and aio=native, its fastest mode there for 4 KiB (tmpfs takes
+ *   O_DIRECT); on disk cache=writeback and aio=io_uring, so that everybody uses the page cache.
+ * - qemu-storage-daemon: the same two modes, and over FUSE both of them also on tmpfs, because the second is the
+ *   faster one for large writes. Its FUSE export has an I/O thread; its NBD export has none, because QEMU 7.2
+ *   aborts when a client of an NBD export with an I/O thread disconnects.
  *
  * Processor time is the server's process's own, all its threads and io_uring workers included; what the kernel
  * does for it elsewhere (the loop device's workers) counts for nobody.
@@ -67,8 +68,9 @@ async function* measureFrontend(
 ): AsyncIterable<BenchResult> {
   const jobs = jobsOf(frontend).map((job) => ({ ...job, work: workOf(job, frontend, storage) }))
     .filter(({ work }) => options.work?.test(work) ?? true);
-  const peers = PEERS.filter(({ name, serve }) =>
-    serve[frontend] !== undefined && (options.peers?.includes(name) ?? true)
+  const peers = PEERS.filter(({ name, serve, onlyTmpfs }) =>
+    serve[frontend] !== undefined && (storage === "tmpfs" || !onlyTmpfs) &&
+    (options.peers?.includes(name) ?? true)
   );
   if (jobs.length === 0 || peers.length === 0) return;
   Deno.env.set("TMPDIR", folderOf(storage));

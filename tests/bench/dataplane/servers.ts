@@ -16,12 +16,14 @@ export interface ServeOptions {
   readonly image: string;
   /** Empty, short enough for a socket's path. */
   readonly directory: string;
-  /** Whether the file is on tmpfs: qemu is then fastest past the page cache, which tmpfs itself is. */
+  /** Whether the file is on tmpfs: past the page cache, which tmpfs itself is, qemu is fastest at 4 KiB then. */
   readonly tmpfs: boolean;
 }
 
 export interface Server {
   readonly name: string;
+  /** Its settings are those of another one elsewhere. */
+  readonly onlyTmpfs?: true;
   readonly serve: Readonly<Partial<Record<Frontend, (options: ServeOptions) => Promise<Served>>>>;
 }
 
@@ -42,6 +44,11 @@ export const PEERS: readonly Server[] = [
   { name: "nbdkit", serve: { nbd: serveNbdkit } },
   { name: "qemu-nbd", serve: { nbd: serveQemuNbd } },
   { name: "qemu-storage-daemon", serve: { nbd: serveDaemonNbd, fuse: serveDaemonFuse } },
+  {
+    name: "qemu-storage-daemon cached",
+    onlyTmpfs: true,
+    serve: { fuse: (options) => serveDaemonFuse({ ...options, tmpfs: false }) },
+  },
 ];
 
 async function servePsma(
