@@ -77,8 +77,9 @@ export async function growNbdDevice(
 export async function detachNbdDevice(
   { attachment, log, force }: DetachAttachment,
 ): Promise<void> {
-  const { volume } = attachment, { device, mount = null } = infoOf(attachment);
-  const { forced } = await runHostTask("nbdDetach", { volume, device, mount, force });
+  const { volume, directory } = attachment, { device, mount = null } = infoOf(attachment);
+  const backend = nbdBackendOf(directory);
+  const { forced } = await runHostTask("nbdDetach", { volume, device, backend, mount, force });
   for (const what of forced) {
     log.warn("let go of what is in use, all data synced", { volume, what });
   }

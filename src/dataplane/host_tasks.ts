@@ -8,6 +8,7 @@
  */
 import { PsmaError, systemClock, toPsmaError } from "../core/mod.ts";
 import { attachLoop, detachLoop, growFilesystem, growLoop, removeStale } from "../sys/mod.ts";
+import { aloneWith } from "./host_claim.ts";
 import { busyError, type MountedFilesystem, putFilesystem, unmount } from "./host_filesystem.ts";
 import { NBD_HANDLERS, type NbdHostTasks } from "./host_tasks_nbd.ts";
 import { UBLK_HANDLERS, type UblkHostTasks } from "./host_tasks_ublk.ts";
@@ -122,13 +123,6 @@ const HANDLERS: Handlers = {
     };
   },
 };
-
-/** One task a volume. The kernel takes the claim back when this process ends. @param path of the served file. */
-async function aloneWith(path: string): Promise<Disposable> {
-  const file = await Deno.open(`${path}.lock`, { write: true, create: true, mode: 0o600 });
-  await file.lock(true);
-  return file;
-}
 
 /** Device managers open a device for a moment when it changes: that is not a user. @returns whether it is free. */
 async function letGo(device: string): Promise<boolean> {

@@ -15,6 +15,7 @@ import {
   unmountFilesystem,
 } from "../sys/mod.ts";
 import { lastingUsers, syncDevice } from "./device_users.ts";
+import { aloneWith } from "./host_claim.ts";
 import { busyError, type MountedFilesystem, putFilesystem, unmount } from "./host_filesystem.ts";
 
 export interface NbdHostTasks {
@@ -45,7 +46,13 @@ export interface NbdHostTasks {
   };
   /** Unmounts and disconnects. @throws {PsmaError} state/busy while somebody uses it, unless forced. */
   nbdDetach: {
-    argument: { volume: string; device: string; mount: string | null; force: boolean };
+    argument: {
+      volume: string;
+      device: string;
+      backend: string;
+      mount: string | null;
+      force: boolean;
+    };
     answer: { forced: string[] };
   };
   /** Removes what `leftNbdDevices` finds, with what is mounted from it. */
@@ -67,6 +74,7 @@ export function nbdBackendOf(directory: string): string {
 
 export const NBD_HANDLERS: Handlers = {
   async nbdAttach({ volume, place, sector_bytes, filesystem }) {
+    using _alone = await claim(place.backend);
     await using undo = new AsyncDisposableStack();
     const device = await connectNbdDevice(place, { sectorBytes: sector_bytes });
     undo.defer(async () => void await disconnectNbdDevice(device));
@@ -76,11 +84,13 @@ export const NBD_HANDLERS: Handlers = {
   },
 
   async nbdResume({ volume, device, place, filesystem }) {
-    const ours = listNbdDevices().some((one) =>
-      one.device === device && one.backend === place.backend
-    );
-    if (!ours) return { resumed: false };
+    const isOurs = () =>
+      listNbdDevices().some((one) => one.device === device && one.backend === place.backend);
+    if (!isOurs()) return { resumed: false };
+    // First without waiting: a task that a killed agent had begun may wait for the very device.
     await reconnectNbdDevice(device, place);
+    using _alone = await claim(place.backend);
+    if (!isOurs()) return { resumed: false };
     const isMounted = ({ mount }: MountedFilesystem) =>
       mountsAt(mount).some(({ source }) => source === device);
     if (filesystem !== null && !isMounted(filesystem)) {
@@ -90,13 +100,15 @@ export const NBD_HANDLERS: Handlers = {
   },
 
   async nbdGrow({ device, backend, size_bytes, mount }) {
+    using _alone = await claim(backend);
     const device_bytes = await resizeNbdDevice(device, { sizeBytes: size_bytes, backend });
     if (mount === null) return { device_bytes, filesystem_bytes: null };
     const { after_bytes } = await growFilesystem(mount);
     return { device_bytes, filesystem_bytes: after_bytes };
   },
 
-  async nbdDetach({ volume, device, mount, force }) {
+  async nbdDetach({ volume, device, backend, mount, force }) {
+    using _alone = await claim(backend);
     const forced: string[] = [];
     if (mount !== null && unmount(volume, mount, force)) forced.push(mount);
     const users = await lastingUsers(device);
@@ -107,20 +119,32 @@ export const NBD_HANDLERS: Handlers = {
   },
 
   async nbdClean({ backend }) {
-    const removed: string[] = [];
-    for (const device of leftNbdDevices(backend)) {
-      // First of all: without a connection even an unmount waits, for what it still has to write.
-      await disconnectNbdDevice(device);
-      for (const { at, source } of listMounts().reverse()) {
-        if (source !== device) continue;
-        unmountFilesystem(at, { lazy: true });
-        removed.push(at);
-      }
-      removed.push(device);
-    }
-    return { removed };
+    // First without waiting, as above.
+    const before = await removeLeft(backend);
+    using _alone = await claim(backend);
+    return { removed: [...before, ...await removeLeft(backend)] };
   },
 };
+
+/** @param backend its volume's directory follows the prefix. */
+function claim(backend: string): Promise<Disposable> {
+  return aloneWith(`${backend.slice(BACKEND_PREFIX.length)}/device`);
+}
+
+async function removeLeft(backend: string): Promise<string[]> {
+  const removed: string[] = [];
+  for (const device of leftNbdDevices(backend)) {
+    // First of all: without a connection even an unmount waits, for what it still has to write.
+    await disconnectNbdDevice(device);
+    for (const { at, source } of listMounts().reverse()) {
+      if (source !== device) continue;
+      unmountFilesystem(at, { lazy: true });
+      removed.push(at);
+    }
+    removed.push(device);
+  }
+  return removed;
+}
 
 /** The devices of a backend, and those of volumes of ours that are gone. Looks, and touches none of them. */
 export function leftNbdDevices(backend: string): string[] {

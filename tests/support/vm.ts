@@ -35,7 +35,7 @@ export interface GuestOptions {
   readonly kernel?: Kernel;
   /** Kernel modules to load before the program starts. */
   readonly modules?: readonly string[];
-  /** From the start of QEMU to the end of the program; default 3 minutes. */
+  /** From the start of QEMU to the end of the program; default 10 minutes. */
   readonly timeout_ms?: number;
 }
 
@@ -53,7 +53,7 @@ interface Ended {
   readonly console: string;
 }
 
-const TIMEOUT_MS = 180_000;
+const TIMEOUT_MS = 600_000;
 const CONSOLE_CHARACTERS_MAX = 1_000_000;
 const CONSOLE_LINES_SHOWN = 40;
 const KERNEL_BUG = /Oops|Kernel panic|BUG: |general protection fault|Unable to handle kernel/;

@@ -2,7 +2,8 @@
 import { kill, start, type Started, waitUntil } from "../../support/process.ts";
 
 /** Everything lies in memory; an emulated processor needs about ten seconds to start the agent. */
-const STATE = "/dev/shm/psma";
+const FOLDER = "/dev/shm";
+const STATE = `${FOLDER}/psma`;
 const API = "http://127.0.0.1:9310";
 const SLOW_MS = 300_000;
 const OPERATION_MS = 400_000;
@@ -91,8 +92,8 @@ ${volumes}
 
   /** Loses all that it knew and served, as a machine does whose directories were deleted. */
   forget(): void {
-    for (const path of [STATE, `${STATE}.near`, `${STATE}.far`]) {
-      Deno.removeSync(path, { recursive: true });
+    for (const { name } of [...Deno.readDirSync(FOLDER)]) {
+      if (name.startsWith("psma")) Deno.removeSync(`${FOLDER}/${name}`, { recursive: true });
     }
   }
 
