@@ -4,7 +4,14 @@
  */
 import { formatSize, toPsmaError } from "../core/mod.ts";
 import { statFilesystem, UringRing } from "../sys/mod.ts";
-import { canServeNbdDevice, canServeUblk } from "./host.ts";
+import {
+  canServeFuse,
+  canServeNbdDevice,
+  canServeUblk,
+  type Capability,
+  hasCapability,
+  kernelIsAtLeast,
+} from "./host.ts";
 
 export interface HostFinding {
   readonly name: string;
@@ -19,7 +26,6 @@ export interface ProbePlaces {
 }
 
 const OLDEST_KERNEL = [5, 19] as const;
-const CAPABILITIES = { CAP_SYS_ADMIN: 21n, CAP_SYS_RESOURCE: 24n } as const;
 const MAKERS = ["mkfs.xfs", "mkfs.ext4", "mkfs.btrfs"] as const;
 const FREE_BYTES_LEAST = 1024 ** 3;
 
@@ -44,11 +50,8 @@ export async function probeHost(places: ProbePlaces): Promise<readonly HostFindi
 
 function probeKernel(): HostFinding {
   const release = Deno.osRelease();
-  const [major = 0, minor = 0] = release.split(".").map(Number.parseFloat);
-  const [oldest, oldestMinor] = OLDEST_KERNEL;
-  const ok = major > oldest || (major === oldest && minor >= oldestMinor);
   const finding = { name: "kernel", found: `Linux ${release}, ${Deno.build.arch}` };
-  return ok ? { ...finding, level: "ok" } : {
+  return kernelIsAtLeast(OLDEST_KERNEL) ? { ...finding, level: "ok" } : {
     ...finding,
     level: "fail",
     advice: `Linux ${OLDEST_KERNEL.join(".")} or newer is needed`,
@@ -115,32 +118,21 @@ function openFault(path: string): string | undefined {
   }
 }
 
-function probeCapability(name: keyof typeof CAPABILITIES, advice: string): HostFinding {
+function probeCapability(name: Capability, advice: string): HostFinding {
   return hasCapability(name)
     ? { name, level: "ok", found: "in force" }
     : { name, level: "warn", found: "not in force", advice };
 }
 
-function hasCapability(name: keyof typeof CAPABILITIES): boolean {
-  const match = /^CapEff:\s*([0-9a-f]+)$/m.exec(Deno.readTextFileSync("/proc/self/status"));
-  return (BigInt(`0x${match?.[1] ?? "0"}`) >> CAPABILITIES[name] & 1n) === 1n;
-}
-
 /** What `frontend: auto` comes to here, and why. */
 function probeFrontend(): HostFinding {
-  const noUblk = canServeUblk();
-  if (noUblk === undefined) {
-    return { name: "frontend: auto", level: "ok", found: "ublk: a block device" };
-  }
-  const lacking = [
-    ...(openFault("/dev/fuse") === undefined ? [] : ["/dev/fuse"]),
-    ...(openFault("/dev/loop-control") === undefined ? [] : ["/dev/loop-control"]),
-    ...(hasCapability("CAP_SYS_ADMIN") ? [] : ["CAP_SYS_ADMIN"]),
-  ];
   const name = "frontend: auto";
-  return lacking.length === 0
+  const noUblk = canServeUblk();
+  if (noUblk === undefined) return { name, level: "ok", found: "ublk: a block device" };
+  const noFuse = canServeFuse();
+  return noFuse === undefined
     ? { name, level: "ok", found: `fuse with a loop device, not ublk: ${noUblk}` }
-    : { name, level: "warn", found: `nbd, for want of ${lacking.join(" and ")}` };
+    : { name, level: "warn", found: `nbd, not fuse: ${noFuse}; not ublk: ${noUblk}` };
 }
 
 function probeMaker(command: string): HostFinding {

@@ -59,10 +59,18 @@ export function canServeFuse(): string | undefined {
   return hasCapability("CAP_SYS_ADMIN") ? undefined : "CAP_SYS_ADMIN is not in force";
 }
 
+/** @param least major and minor. @param release of the kernel; this one's by default. */
+export function kernelIsAtLeast(
+  [major, minor]: readonly [number, number],
+  release: string = Deno.osRelease(),
+): boolean {
+  const [has = 0, hasMinor = 0] = release.split(".").map(Number.parseFloat);
+  return has > major || (has === major && hasMinor >= minor);
+}
+
 /** Whether FUSE has FUSE_NOTIFY_RESEND: Linux 6.9. @param release of the kernel; this one's by default. */
-export function kernelSendsAgain(release: string = Deno.osRelease()): boolean {
-  const [major = 0, minor = 0] = release.split(".").map(Number);
-  return major > 6 || (major === 6 && minor >= 9);
+export function kernelSendsAgain(release?: string): boolean {
+  return kernelIsAtLeast([6, 9], release);
 }
 
 /**

@@ -1,9 +1,9 @@
 /** The data plane as the main thread sees it: a handle and plain messages. */
-export type { Attachment, AttachVolume, DetachAttachment } from "./attaching.ts";
+export type { Attachment, AttachVolume } from "./attaching.ts";
 export * from "./attachment.ts";
-export { type HostFinding, probeHost, type ProbePlaces } from "./doctor.ts";
+export { type HostFinding, probeHost } from "./doctor.ts";
 export * from "./handle.ts";
-export { canServeFuse, growthFault } from "./host.ts";
+export { growthFault } from "./host.ts";
 export * from "./messages.ts";
 export { makePrivateDirectory } from "./private_directory.ts";
 export { notifyServiceManager } from "./service_manager.ts";
