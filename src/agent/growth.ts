@@ -3,13 +3,15 @@
  * volume under a file system that stays small helps nobody, and takes the way back.
  */
 import { PsmaError } from "../core/mod.ts";
-import { growthFault } from "../dataplane/mod.ts";
+import { canServeUblk, growthFault } from "../dataplane/mod.ts";
 import type { AgentConfig } from "./config.ts";
 import type { VolumeConfig } from "./config_volume.ts";
 import type { VolumeUnit } from "./volume_unit.ts";
 
 const HINT = "Run the agent with CAP_SYS_RESOURCE (a full root has it), use xfs or btrfs, " +
   "or set grow: never and grow the file system yourself.";
+
+const UBLK_HINT = "modprobe ublk_drv on Linux 6.5 or newer, or use frontend: auto.";
 
 /** @param fault of a type of file system on this machine; for tests. */
 export function growthFaultOf(
@@ -39,10 +41,15 @@ export function needGrowth({ name, config }: VolumeUnit, verb: string): void {
 export function configWarnings(
   { volumes }: Pick<AgentConfig, "volumes">,
   fault: (type: string) => string | undefined = growthFault,
+  ublkFault: () => string | undefined = canServeUblk,
 ): { volume: string; message: string }[] {
   return Object.values(volumes).flatMap((volume) => {
+    const { name, frontend } = volume;
     const why = growthFaultOf(volume, fault);
-    if (why === undefined) return [];
-    return [{ volume: volume.name, message: `Cannot scale ${volume.name}: ${why}. ${HINT}` }];
+    const noDevice = frontend === "ublk" ? ublkFault() : undefined;
+    return [
+      ...(noDevice === undefined ? [] : [`Cannot attach ${name}: ${noDevice}. ${UBLK_HINT}`]),
+      ...(why === undefined ? [] : [`Cannot scale ${name}: ${why}. ${HINT}`]),
+    ].map((message) => ({ volume: name, message }));
   });
 }

@@ -3,7 +3,7 @@ export type { Attachment, AttachVolume } from "./attaching.ts";
 export * from "./attachment.ts";
 export { type HostFinding, probeHost } from "./doctor.ts";
 export * from "./handle.ts";
-export { growthFault } from "./host.ts";
+export { canServeUblk, growthFault } from "./host.ts";
 export * from "./messages.ts";
 export { makePrivateDirectory } from "./private_directory.ts";
 export { notifyServiceManager } from "./service_manager.ts";

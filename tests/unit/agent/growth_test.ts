@@ -1,5 +1,6 @@
 /** Whether a file system can follow its volume: judged before anything moves. */
 import { deepEqual, equal, match, throws } from "node:assert/strict";
+import { need } from "../../../src/core/mod.ts";
 import { parseConfig } from "../../../src/agent/config.ts";
 import { configWarnings, growthObstacle, needGrowth } from "../../../src/agent/growth.ts";
 import { VolumeUnit } from "../../../src/agent/volume_unit.ts";
@@ -31,6 +32,16 @@ Deno.test("configWarnings() names the volume and what to do, unless the operator
   deepEqual(configWarnings(configOf("ext4", "never").config, lacking), []);
   deepEqual(configWarnings(configOf("xfs").config, lacking), []);
   deepEqual(configWarnings(configOf("ext4").config, (type) => growthFault(type, ALL)), []);
+});
+
+Deno.test("configWarnings() tells of a ublk device that this machine cannot make", () => {
+  const config = configOf("xfs").config, [data] = Object.values(config.volumes);
+  const volumes = { data: { ...need(data, "the volume"), frontend: "ublk" } } as const;
+  const fault = () => undefined;
+  const [warning] = configWarnings({ volumes }, fault, () => "there is no driver");
+  match(warning?.message ?? "", /^Cannot attach data: there is no driver\. modprobe ublk_drv/);
+  deepEqual(configWarnings({ volumes }, fault, () => undefined), []);
+  deepEqual(configWarnings(config, fault, () => "there is no driver"), []);
 });
 
 Deno.test("growthObstacle() and needGrowth() agree with what this process may do", () => {
