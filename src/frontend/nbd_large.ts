@@ -1,8 +1,11 @@
 /**
  * Reads, writes and cache requests that are larger than a slot, from clients that did not ask for our block
- * sizes and so may expect LARGE_BYTES_MAX. They are done in parts, one after the other, in the one slot of the
- * request, while nothing else of the session is under way: so nothing has to be kept apart on the socket, and
- * nobody can wait for slots that he holds himself. Slower than requests that fit, and meant to be rare.
+ * sizes and so may expect LARGE_BYTES_MAX. They are done in parts, one after the other, in one slot at a time,
+ * while nothing else of the session is under way: so nothing has to be kept apart on the socket, and nobody
+ * can wait for slots that he holds himself. Slower than requests that fit, and meant to be rare.
+ *
+ * Each part of a write has a slot of its own: the volume may be done with a part that is still on its way to a
+ * mirror that was left behind, and the slot is the volume's until it has landed.
  *
  * Faults: bounds are judged for the whole before the first part, so what does not fit changes nothing. A part
  * that fails ends the request with its error: parts of a write before it have been written. A simple reply
@@ -23,6 +26,8 @@ export interface LargeSession {
   /** Receives `length` bytes into the slot, then hands it to the volume. */
   takePart(slot: number, length: number): void;
   submitPart(slot: number): void;
+  /** Lets go of the slot; `goOn` follows with another. */
+  changeSlot(slot: number): void;
   /** Sends what begins `headerBytes` before the slot's data; `partSent` follows. */
   sendPart(slot: number, headerBytes: number, dataBytes: number): void;
   /** Answers without data and lets go of the slot. */
@@ -38,7 +43,13 @@ export interface LargeSession {
 export class NbdLargeRequest {
   /** True from `begin` until `largeEnded`. */
   active = false;
+  /** True while it has no slot. */
+  wantsSlot = false;
   #type = 0;
+  #code = 0;
+  #flags = 0;
+  #cookieHigh = 0;
+  #cookieLow = 0;
   #at = 0;
   #length = 0;
   #done = 0;
@@ -62,6 +73,10 @@ export class NbdLargeRequest {
   begin(slot: number, request: NbdRequest): void {
     this.active = true;
     this.#type = request.type;
+    this.#code = this.requests.code[slot] as number;
+    this.#flags = this.requests.flags[slot] as number;
+    this.#cookieHigh = request.cookieHigh;
+    this.#cookieLow = request.cookieLow;
     this.#at = request.at;
     this.#length = request.length;
     this.#done = 0;
@@ -70,7 +85,18 @@ export class NbdLargeRequest {
 
   /** Forgets what was under way: the session was cut. */
   reset(): void {
-    this.active = false;
+    this.active = this.wantsSlot = false;
+  }
+
+  /** The next part, in a slot that was just taken for the session. */
+  goOn(slot: number): void {
+    const { requests } = this;
+    requests.code[slot] = this.#code;
+    requests.flags[slot] = this.#flags;
+    requests.cookieHigh[slot] = this.#cookieHigh;
+    requests.cookieLow[slot] = this.#cookieLow;
+    this.wantsSlot = false;
+    this.#part(slot);
   }
 
   #part(slot: number) {
@@ -91,8 +117,10 @@ export class NbdLargeRequest {
       return session.sendPart(slot, this.#header(slot, length), length);
     }
     this.#done += length;
-    if (this.#done < this.#length) return this.#part(slot);
-    this.#end(slot);
+    if (this.#done === this.#length) return this.#end(slot);
+    if (this.#type !== NBD_CMD.write) return this.#part(slot);
+    this.wantsSlot = true;
+    session.changeSlot(slot);
   }
 
   /** The header in front of a part of a read. */

@@ -195,7 +195,7 @@ export class NbdSession implements GatherEvents, ExportSession, StatusSession, L
     const host = this.host, request = this.#request;
     const extended = this.style === REPLY_STYLE.extended;
     const headerBytes = extended ? NBD_EXTENDED_REQUEST_BYTES : NBD_REQUEST_BYTES;
-    if (this.#large.active) return;
+    if (this.#large.active) return this.#goOnWithLarge();
     while (this.skip() && this.end - this.start >= headerBytes) {
       const decoded = extended
         ? decodeExtendedRequest(this.bufferView, this.start, request)
@@ -219,6 +219,15 @@ export class NbdSession implements GatherEvents, ExportSession, StatusSession, L
       if (!this.#begin(slot, payload)) return;
     }
     this.receive();
+  }
+
+  #goOnWithLarge() {
+    if (!this.#large.wantsSlot) return;
+    const host = this.host, slot = host.requests.take(host.owner);
+    if (slot < 0) return host.stall(this);
+    this.#held++;
+    host.requests.session[slot] = this.index;
+    this.#large.goOn(slot);
   }
 
   /** True for what fits no slot and may still be asked. */
@@ -384,6 +393,12 @@ export class NbdSession implements GatherEvents, ExportSession, StatusSession, L
 
   submitPart(slot: number): void {
     this.#submit(slot);
+  }
+
+  changeSlot(slot: number): void {
+    this.#release(slot);
+    this.host.stall(this);
+    this.host.unstall();
   }
 
   sendPart(slot: number, headerBytes: number, dataBytes: number): void {
