@@ -17,6 +17,7 @@ await step("psma version", async () => {
 
 await step("psma doctor", async () => {
   const { stdout } = await run("psma", ["doctor", "--json"], { within_ms: SLOW_MS });
+  check(/frontend: auto[^}]*ublk: a block device/.test(stdout), stdout);
   return JSON.stringify(JSON.parse(stdout)).slice(0, 1500);
 });
 

@@ -9,11 +9,6 @@ const agent = new GuestAgent(
   "  data: { size: 64MiB, max_size: 256MiB, frontend: auto, filesystem: { type: ext4, mount: /mnt/data } }",
 );
 
-await step("psma doctor says that auto is ublk", async () => {
-  const { stdout } = await run("psma", ["doctor", "--json"], { within_ms: SLOW_MS });
-  check(/frontend: auto[^}]*ublk: a block device/.test(stdout), stdout);
-});
-
 const device = await step("auto is a ublk device with a mounted file system", async () => {
   await agent.start();
   const [exported] = (await agent.attached("data")).exports;
