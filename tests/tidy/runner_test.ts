@@ -2,6 +2,7 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { decodeJunit } from "../support/junit.ts";
 import { type FileResult, runFile } from "../support/run_file.ts";
+import { isRunning } from "../support/process.ts";
 import { findCommand, requires, whatIsMissing } from "../support/requires.ts";
 import { tempDir } from "../support/temp.ts";
 
@@ -97,6 +98,21 @@ Deno.test({
     equal(isThere(`/sys/block/${device.slice(5)}/loop/backing_file`), false, "loop detached");
     equal(Deno.readTextFileSync("/proc/self/mounts").includes(dir), false, "unmounted");
   },
+});
+
+Deno.test("runFile() reports a holder left behind, which has no environment to mark it, and ends it", async () => {
+  const result = await runSource(`
+    import { openFile, startHolder } from "${supportUrl}../../src/sys/mod.ts";
+    Deno.test("leaks", () => {
+      const subject = Deno.makeTempDirSync() + "/held";
+      const fd = openFile(subject, { create: true });
+      const { pid } = startHolder({ subject, note: "", descriptors: [fd] });
+      console.log("left", pid);
+    });`);
+  deepEqual(failedNames(result), ["left something behind"]);
+  const [, pid] = /left (\d+)/.exec(result.output) ?? [];
+  match(result.output, new RegExp(`process ${pid} still runs: psma-holder `));
+  equal(isRunning(Number(pid)), false);
 });
 
 Deno.test("runFile() passes on why a test was skipped", async () => {
