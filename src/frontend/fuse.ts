@@ -5,7 +5,8 @@
  * Hot path: no await, throw or allocation per request. /dev/fuse is O_NONBLOCK and polled, because reading
  * a blocking one can hang this thread inside the kernel. A request is read so that a
  * WRITE's payload lands page-aligned in the slot's buffer; replies leave from the slot's headroom and
- * never overwrite a WRITE's payload. Without a free slot nothing is read: the kernel's queue holds the
+ * never overwrite a WRITE's payload. A reply leaves at once, by a system call of its own: the one who waits for
+ * it works on while the rest of the batch is served. Without a free slot nothing is read: the kernel's queue holds the
  * application back, and the loop goes on after the batch that freed one.
  *
  * Faults: a request that is no whole request, and a reply that the kernel refuses, end the export with an
@@ -43,13 +44,13 @@ import {
   fuseUniqueLow,
   fuseWriteOpenFlags,
 } from "../codec/mod.ts";
-import { closeFile, hasMore, type Reactor, readFuse, umountLazily } from "../sys/mod.ts";
+import { closeFile, hasMore, type Reactor, readFuse, replyFuse, umountLazily } from "../sys/mod.ts";
 import { HEADROOM, OPERATION, OPERATION_FLAG, type Requests } from "../volume/mod.ts";
 import { type FuseMount, type FuseVolume, mountFuseFile } from "./fuse_mount.ts";
 import { type FuseTable, fuseTable } from "./fuse_table.ts";
 
 const EPERM = 1, ENOENT = 2, EINTR = 4, EAGAIN = 11, ENODEV = 19, EINVAL = 22;
-const ENOSYS = 38, EPROTO = 71, EOPNOTSUPP = 95, ECONNABORTED = 103, ECANCELED = 125;
+const ENOSYS = 38, EPROTO = 71, EOPNOTSUPP = 95, ECONNABORTED = 103;
 const POLLIN = 1, POLLERR = 8;
 const O_DSYNC = 0o10000;
 const REGULAR_FILE_MODE = 0o100600;
@@ -426,15 +427,11 @@ export class FuseExport {
     const low = requests.cookieLow[slot] as number, high = requests.cookieHigh[slot] as number;
     const bytes = encodeFuseOutHeader(this.#words, offset / 4, bodyBytes, failure, low, high);
     const address = requests.arena.address + offset;
-    this.#reactor.ring.write(this.#fd, 0, address, bytes, 0, this.#table.replyKind, slot);
-  }
-
-  onReply(slot: number, result: number): void {
+    const result = replyFuse(this.#fd, address, bytes);
     this.#release(slot);
-    if (result >= 0 || result === -ENOENT) return;
+    if (result === 0 || result === -ENOENT) return;
     if (result === -ENODEV || result === -ECONNABORTED) this.#end();
-    // A cancelled reply belongs to a connection that is being closed after its drain began.
-    else if (result !== -ECANCELED) this.#fail(`the kernel refused a reply: ${errnoText(result)}`);
+    else this.#fail(`the kernel refused a reply: ${errnoText(result)}`);
   }
 
   #release(slot: number): void {

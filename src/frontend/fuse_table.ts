@@ -15,7 +15,6 @@ import { ledgerOf } from "./fuse_ledger.ts";
 
 /** An export as its completions see it. */
 export interface FuseSession {
-  onReply(slot: number, result: number): void;
   onComplete(slot: number): void;
   onPoll(result: number, flags: number): void;
   onCancelled(): void;
@@ -24,7 +23,6 @@ export interface FuseSession {
 
 export class FuseTable {
   readonly owner: number;
-  readonly replyKind: number;
   readonly pollKind: number;
   readonly cancelKind: number;
   /** The slot arena, as the codec wants it. */
@@ -51,7 +49,6 @@ export class FuseTable {
     this.present = new Uint8Array(requests.count);
     this.owner = requests.registerOwner((slot) => this.#of(slot).onComplete(slot));
     const { ring } = reactor;
-    this.replyKind = ring.register((slot, result) => this.#of(slot).onReply(slot, result));
     this.pollKind = ring.register((index, result, flags) => this.#at(index).onPoll(result, flags));
     this.cancelKind = ring.register((index) => this.#at(index).onCancelled());
     reactor.afterBatch.push(() => this.#askAll());

@@ -39,6 +39,11 @@ export function writeFuse(fd: number, message: Uint8Array<ArrayBuffer>): number 
   return result < 0 ? -errno() : 0;
 }
 
+/** Hot path. Answers a request from `address`. @returns 0, or a negative errno. */
+export function replyFuse(fd: number, address: number, length: number): number {
+  return libc().writeNow(fd, BigInt(address), length) < 0 ? -errno() : 0;
+}
+
 /** Whether the connection still stands: neither unmounted for good nor aborted. */
 export function isFuseConnected(fd: number): boolean {
   const poll = new Uint8Array(8), view = new DataView(poll.buffer);

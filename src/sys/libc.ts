@@ -17,6 +17,7 @@ const QUICK = {
   close: { parameters: ["i32"], result: "i32" },
   read: { parameters: ["i32", "buffer", "usize"], result: "isize" },
   readInto: { name: "read", parameters: ["i32", "buffer", "u32"], result: "i32" },
+  writeNow: { name: "write", parameters: ["i32", "usize", "u32"], result: "i32" },
   write: { parameters: ["i32", "buffer", "usize"], result: "isize" },
   pread: { parameters: ["i32", "usize", "usize", "i64"], result: "isize" },
   preadNow: { name: "pread", parameters: ["i32", "usize", "u32", "i64"], result: "i32" },
