@@ -169,7 +169,8 @@ export class UblkControlRing implements Disposable {
     const deadlineMs = systemClock.monotonicMs() + RECOVERY_WITHIN_MS;
     for (;;) {
       const result = this.#run(UBLK_CONTROL.startRecovery, { device });
-      if (result >= 0) return;
+      // EINVAL: a server that was killed in its turn has begun the take-over, and fetched nothing since.
+      if (result >= 0 || result === -EINVAL) return;
       if (result !== -EBUSY) throw sysError(`take over ublk device ${device}`, result);
       if (systemClock.monotonicMs() > deadlineMs) {
         throw new PsmaError(

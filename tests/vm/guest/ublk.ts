@@ -134,6 +134,8 @@ await step("killed under fio on all three, taken over, and nobody saw an error",
   });
   check(running === jobs.length, "fio had ended before the kill");
   await plane.kill();
+  // A successor that is killed in its turn, right after it began.
+  check(await host("ublkRecover", { cookie: raw.cookie, pid: 1 }) !== null, "raw is not found");
   plane = new Plane();
   for (const one of VOLUMES) {
     await open(one);
