@@ -16,7 +16,8 @@
  *
  * What a server cannot do is emulated: FUA by a flush afterwards, write-zeroes by writing zeros. Trim is
  * write-zeroes that may leave a hole, because NBD's own trim promises nothing of what is read later. An
- * operation larger than the server's limit goes in pieces, one after the other.
+ * operation larger than the server's limit goes in pieces, one after the other. An operation that is to be
+ * durable by a flush begins anew after a loss: the server may have died with what it had answered.
  * Hot path: submit, the hook and the replies neither allocate, await nor throw.
  */
 import { type Deferred, PsmaError, systemRng } from "../core/mod.ts";
@@ -27,13 +28,14 @@ import { BackendMeter } from "./meter.ts";
 import { NbdDialler } from "./nbd_dialler.ts";
 import type { NbdLane } from "./nbd_lane.ts";
 import { NbdLanes, type NbdLanesOwner } from "./nbd_lanes.ts";
-import { can } from "./nbd_offer.ts";
+import { can, type NbdOffer } from "./nbd_offer.ts";
 import type { NbdBackendOptions } from "./nbd_options.ts";
 import {
   isTooSlow,
   needsFlush,
   nextPiece,
   type Piece,
+  restartUnflushed,
   STEP,
   stepAfterRefusedZero,
 } from "./nbd_piece.ts";
@@ -252,7 +254,7 @@ export class NbdBackend implements Backend, NbdLanesOwner, NbdStatusHost {
     if (this.#failsNow()) this.#failUnsent();
     // Others carry on; but whoever mirrors learns at once what this one has not done.
     else if (this.#policy === "fail" && !this.#renewing) this.#fail(lost);
-    else this.#queueUnsent();
+    else this.#queueUnsent(lane.offer);
     this.#changed();
   }
 
@@ -269,10 +271,13 @@ export class NbdBackend implements Backend, NbdLanesOwner, NbdStatusHost {
     return found;
   }
 
-  /** In order of submission, those that were sent before and those that were not. */
-  #queueUnsent() {
+  /** In order of submission, those that were sent before and those that were not. @param lost what the server offered. */
+  #queueUnsent(lost: NbdOffer) {
     this.#ready.clear();
-    for (const op of this.#where((op) => this.#requests.lane[op] === NOWHERE)) this.#again(op);
+    for (const op of this.#where((op) => this.#requests.lane[op] === NOWHERE)) {
+      restartUnflushed(this.#operations, op, lost);
+      this.#again(op);
+    }
   }
 
   /** What the kernel still has fails later, when it is done with it. */

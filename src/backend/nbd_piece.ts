@@ -75,6 +75,16 @@ export function needsFlush(operations: Operations, op: number, offer: NbdOffer):
     ((operations.flags[op] as number) & OPERATION_FLAG.fua) !== 0;
 }
 
+/**
+ * Begins an operation anew whose durability is made by a flush: a server that died has lost what it had
+ * answered, and the flush that follows would say nothing of it.
+ */
+export function restartUnflushed(operations: Operations, op: number, offer: NbdOffer): void {
+  if (!needsFlush(operations, op, offer)) return;
+  operations.progress[op] = 0;
+  operations.scratch[op] = STEP.itself;
+}
+
 /** True when the next piece tries whether zeroing is fast, because it is large. */
 function triesFastZero(operations: Operations, op: number, offer: NbdOffer): boolean {
   const left = (operations.length[op] as number) - (operations.progress[op] as number);
