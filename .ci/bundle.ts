@@ -7,6 +7,9 @@ export const root: string = fileURLToPath(new URL("..", import.meta.url)).replac
 
 const BUNDLE_FLAGS = ["bundle", "--quiet", "--platform", "deno"] as const;
 
+/** What runs on threads of its own: its name in the bundle, its source below `src/dataplane`. */
+const THREADS = { worker: "worker.ts", tls_relay: "tls/relay.ts" } as const;
+
 /** Runs a command in the checkout. @throws {Error} when it fails. */
 export function run(command: string, args: readonly string[], env = {}): void {
   const { success } = new Deno.Command(command, {
@@ -26,8 +29,8 @@ export function bundleApp(folder: string): void {
   const flags = [...BUNDLE_FLAGS, "--minify"];
   // Split, so that a short command loads only what it needs.
   run(Deno.execPath(), [...flags, "--code-splitting", "--outdir", folder, "main.ts"]);
-  for (const thread of ["worker", "tls_relay"]) {
-    run(Deno.execPath(), [...flags, "-o", `${folder}/${thread}.js`, `src/dataplane/${thread}.ts`]);
+  for (const [thread, source] of Object.entries(THREADS)) {
+    run(Deno.execPath(), [...flags, "-o", `${folder}/${thread}.js`, `src/dataplane/${source}`]);
   }
   run("cp", ["-R", "models", `${folder}/assets/models`]);
   const wasm = createRequire(`${root}/main.ts`).resolve("@duckdb/duckdb-wasm/dist/duckdb-eh.wasm");

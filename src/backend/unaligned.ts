@@ -10,7 +10,7 @@
  */
 import { assert } from "../core/mod.ts";
 import { allocateMemory, copyMemory, type DirectAlignment, type Memory } from "../sys/mod.ts";
-import { OpQueue } from "./nbd_queue.ts";
+import { OpQueue } from "./nbd/queue.ts";
 import { OPERATION, OPERATION_FLAG, type Operations } from "./operations.ts";
 
 const BOUNCE_BYTES = 64 * 1024;

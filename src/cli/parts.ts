@@ -9,7 +9,7 @@ export interface CliParts {
   startStore(options: StartStore): Promise<Service>;
   /** Serves forecasts on standard input and output until its parent closes them. @returns the exit code. */
   serveForecaster(args: readonly string[]): Promise<number>;
-  /** A host process's whole life: one task by name, see dataplane/host_tasks.ts. */
+  /** A host process's whole life: one task by name, see dataplane/host/tasks.ts. */
   serveHostTask(name: string): Promise<void>;
   /** Opens an NBD export in this process. */
   openNbdDevice(uri: string): Promise<NbdDevice>;

@@ -10,7 +10,7 @@ import {
 import type { TlsSpec } from "../codec/mod.ts";
 import { allocateMemory, type Reactor, unmapMemory } from "../sys/mod.ts";
 import type { Ask } from "./questioner.ts";
-import { withPlainUri } from "./tls_way.ts";
+import { withPlainUri } from "./tls/way.ts";
 
 const MAX_DEVICES = 64;
 const MAX_TRANSFER_BYTES = 16 << 20;

@@ -11,7 +11,7 @@ import {
   type Capability,
   hasCapability,
   kernelIsAtLeast,
-} from "./host.ts";
+} from "./host/host.ts";
 
 export interface HostFinding {
   readonly name: string;

@@ -7,7 +7,7 @@
 import { MessageChannel, type MessagePort } from "node:worker_threads";
 import { assert, type Log, PsmaError, systemClock, toPsmaError } from "../core/mod.ts";
 import { signalEventFd } from "../sys/mod.ts";
-import { kernelSendsAgain } from "./host.ts";
+import { kernelSendsAgain } from "./host/host.ts";
 import { addressesOf } from "./host_names.ts";
 import type {
   AllQuestions,
@@ -20,8 +20,8 @@ import type {
   Questions,
   ToWorker,
 } from "./messages.ts";
-import { TlsRelay } from "./tls_relay_handle.ts";
-import type { ServeTls } from "./tls_relay_messages.ts";
+import { TlsRelay } from "./tls/relay_handle.ts";
+import type { ServeTls } from "./tls/relay_messages.ts";
 
 const MAX_COMMANDS = 4096;
 

@@ -1,11 +1,11 @@
 /** The data plane as the main thread sees it: a handle and plain messages. */
-export type { Attachment, AttachVolume } from "./attaching.ts";
-export * from "./attachment.ts";
+export type { Attachment, AttachVolume } from "./attachment/attaching.ts";
+export * from "./attachment/attachment.ts";
 export { type HostFinding, probeHost } from "./doctor.ts";
 export * from "./handle.ts";
-export { canServeUblk, growthFault } from "./host.ts";
+export { canServeUblk, growthFault } from "./host/host.ts";
 export * from "./messages.ts";
 export { makePrivateDirectory } from "./private_directory.ts";
 export { notifyServiceManager } from "./service_manager.ts";
-export { serveHostTask } from "./host_tasks.ts";
-export { type NbdReach, type NbdTls, reachFault } from "./tls_reach.ts";
+export { serveHostTask } from "./host/tasks.ts";
+export { type NbdReach, type NbdTls, reachFault } from "./tls/reach.ts";

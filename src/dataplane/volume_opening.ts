@@ -7,7 +7,7 @@ import { type Backend, DeviceBackend, FileBackend, openNbdBackend } from "../bac
 import type { MirrorEventSink } from "../mirror/mod.ts";
 import { type BackendSpec, type ManifestFile, Volume } from "../volume/mod.ts";
 import type { DataPlaneContext } from "./context.ts";
-import { withPlainUri } from "./tls_way.ts";
+import { withPlainUri } from "./tls/way.ts";
 import type { OpenVolume } from "./messages.ts";
 import { VolumeDirectory } from "./volume_directory.ts";
 

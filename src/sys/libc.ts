@@ -1,7 +1,7 @@
 /**
  * The one place that opens libc. Calls may sleep in the kernel (mount, ioctl on a device): whoever makes them
  * on a device that this very process serves waits for itself, so they belong into a host task
- * (`dataplane/host_tasks.ts`).
+ * (`dataplane/host/tasks.ts`).
  *
  * x86-64 and aarch64 glibc. Not promised: musl, 32-bit.
  */

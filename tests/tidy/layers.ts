@@ -49,7 +49,7 @@ export const PACKAGES: Readonly<Record<string, readonly string[]>> = {
 /** Files that run in a thread of their own, so that no import leads to them. */
 export const WORKER_ENTRIES: readonly string[] = [
   "src/dataplane/worker.ts",
-  "src/dataplane/tls_relay.ts",
+  "src/dataplane/tls/relay.ts",
 ];
 
 /** One import, by paths relative to the checkout; `to` is a package or `node:` name when not ours. */

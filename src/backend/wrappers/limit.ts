@@ -4,7 +4,7 @@
  */
 import type { Clock, Turns } from "../../core/mod.ts";
 import type { Backend } from "../backend.ts";
-import { OpQueue } from "../nbd_queue.ts";
+import { OpQueue } from "../nbd/queue.ts";
 import { OPERATION, type Operations } from "../operations.ts";
 import { ForwardingBackend } from "./forwarding.ts";
 

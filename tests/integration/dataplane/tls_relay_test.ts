@@ -1,7 +1,7 @@
 /** The relay between its two sockets: slow readers, half-closed streams, and the death of its thread. */
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { createServer, type Server, type Socket } from "node:net";
-import { join } from "../../../src/dataplane/tls_relay_join.ts";
+import { join } from "../../../src/dataplane/tls/relay_join.ts";
 import { makeCertificates } from "../../support/certificates.ts";
 import { run, waitUntil } from "../../support/process.ts";
 import { requires } from "../../support/requires.ts";

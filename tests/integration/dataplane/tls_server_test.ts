@@ -1,7 +1,7 @@
 /** NBD over TLS as a server: the tools that people use, and clients that are wrong, slow or gone. */
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { encodeExportQuery, encodeOption, NBD_OPTION, NBD_REP } from "../../../src/codec/mod.ts";
-import { HANDSHAKES_MAX } from "../../../src/dataplane/tls_relay_server.ts";
+import { HANDSHAKES_MAX } from "../../../src/dataplane/tls/relay_server.ts";
 import { makeCertificates, withoutClient } from "../../support/certificates.ts";
 import { RawNbd } from "../../support/nbd_raw.ts";
 import { childrenOf, kill, run, start, waitUntil } from "../../support/process.ts";

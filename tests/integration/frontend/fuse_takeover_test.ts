@@ -3,7 +3,7 @@
  * left when it is taken away.
  */
 import { deepEqual, equal, ok, rejects } from "node:assert/strict";
-import { kernelSendsAgain } from "../../../src/dataplane/host.ts";
+import { kernelSendsAgain } from "../../../src/dataplane/host/host.ts";
 import type { ExportInfo } from "../../../src/dataplane/mod.ts";
 import {
   closeFile,

@@ -7,7 +7,7 @@ import {
   doHostTask,
   type HostTaskName,
   type HostTasks,
-} from "../../../src/dataplane/host_tasks.ts";
+} from "../../../src/dataplane/host/tasks.ts";
 import {
   closeFile,
   findUblk,

@@ -1,0 +1,130 @@
+/**
+ * From an open volume to something that an application uses: an export, the device on it, its mounted file
+ * system; growing all three; and taking them away again. Each frontend does it in its own way; here one is
+ * chosen. Everything that touches a served file or device is a host task, in a process of its own.
+ *
+ * Faults: attaching half-way is undone. What an earlier process left is gone on with where it still stands,
+ * else removed before a new attach; nobody can have used it then, for every access fails.
+ */
+import { PsmaError } from "../../core/mod.ts";
+import type {
+  Attachment,
+  AttachVolume,
+  DetachAttachment,
+  FrontendAttachment,
+  GrownSizes,
+} from "./attaching.ts";
+import { fuseAttachment } from "./fuse.ts";
+import { nbdAttachment } from "./nbd.ts";
+import { ublkAttachment } from "./ublk.ts";
+import { type AttachmentRecord, loadAttachmentRecord, removeAttachmentRecord } from "./record.ts";
+import type { DataPlane } from "../handle.ts";
+import type { FrontendName } from "../messages.ts";
+
+/** In the order in which `auto` prefers them. */
+const FRONTENDS: Readonly<Record<FrontendName, FrontendAttachment>> = {
+  ublk: ublkAttachment,
+  fuse: fuseAttachment,
+  nbd: nbdAttachment,
+};
+
+/**
+ * Attaches a volume, or goes on serving what a former process had attached.
+ * @throws {PsmaError} sys/permission, state/filesystem when the volume holds another file system,
+ * and what the export, the device, mkfs and the mount throw; then nothing is left attached.
+ */
+export async function attachVolume(options: AttachVolume): Promise<Attachment> {
+  const { directory } = options;
+  const record = loadAttachmentRecord(directory);
+  const attachment = await resumeAttachment(options, record) ?? await attachAnew(options, record);
+  const { frontend, exports } = attachment;
+  return { volume: options.volume, directory, frontend, exports };
+}
+
+async function resumeAttachment(
+  options: AttachVolume,
+  record: AttachmentRecord | undefined,
+): Promise<Attachment | undefined> {
+  if (record === undefined) return undefined;
+  if (options.frontend !== "auto" && options.frontend !== record.frontend) return undefined;
+  const resumed = await frontendOf(record.frontend)?.resume(options, record);
+  if (resumed) options.log.info("took over what is attached", { volume: options.volume });
+  return resumed;
+}
+
+async function attachAnew(
+  options: AttachVolume,
+  record: AttachmentRecord | undefined,
+): Promise<Attachment> {
+  await removeLeft(options, record);
+  return await choose(options).attach(options);
+}
+
+async function removeLeft(
+  options: AttachVolume,
+  record: AttachmentRecord | undefined,
+): Promise<void> {
+  for (const [name, frontend] of Object.entries(FRONTENDS)) {
+    await frontend.clean(options, record?.frontend === name ? record : undefined);
+  }
+  removeAttachmentRecord(options.directory);
+}
+
+function choose(options: AttachVolume): FrontendAttachment {
+  if (options.frontend !== "auto") {
+    const wanted = FRONTENDS[options.frontend];
+    const fault = wanted.fault(options);
+    if (fault === undefined) return wanted;
+    throw new PsmaError("sys/permission", `Cannot attach ${options.volume}: ${fault}`, {
+      hint: "psma doctor says what this machine can do; frontend: auto takes what there is.",
+    });
+  }
+  const able = Object.values(FRONTENDS).find((one) => one.fault(options) === undefined);
+  if (able) return able;
+  const [fault] = Object.values(FRONTENDS).map((one) => one.fault(options));
+  throw new PsmaError("sys/permission", `Cannot attach ${options.volume}: ${fault}`, {
+    hint: "A file system needs a device: run psma as root on a machine with fuse and loop.",
+  });
+}
+
+/** A record of a later version may name a frontend that this one does not know. */
+function frontendOf(name: FrontendName): FrontendAttachment | undefined {
+  return Object.hasOwn(FRONTENDS, name) ? FRONTENDS[name] : undefined;
+}
+
+/** Whether a former process of this boot left a device of this volume, whose users wait. */
+export function isLeftAttached(directory: string): boolean {
+  return loadAttachmentRecord(directory)?.exports.some((one) => "device" in one) ?? false;
+}
+
+/**
+ * Takes away what a former process left attached, although its users still wait for it: they see I/O errors
+ * from then on. @throws {PsmaError} sys/permission, sys/...
+ */
+export async function releaseVolume(options: AttachVolume): Promise<void> {
+  const record = loadAttachmentRecord(options.directory);
+  await removeLeft(options, record);
+}
+
+/**
+ * Announces a volume's new size: the device takes it, then the file system, where PSMA mounted one.
+ * Repeating it is harmless. @param options.growMounted false leaves the file system to the operator.
+ * @throws {PsmaError} timeout/loop, sys/permission where ext4 asks for CAP_SYS_RESOURCE, sys/...
+ */
+export function growAttachment(
+  plane: DataPlane,
+  attachment: Attachment,
+  { growMounted }: { growMounted: boolean },
+): Promise<GrownSizes> {
+  return FRONTENDS[attachment.frontend].grow(plane, attachment, { growMounted });
+}
+
+/**
+ * Takes the file system, the device and the export away, in this order. What is not there is no error.
+ * @throws {PsmaError} state/busy when a program uses one of them; then it stays attached.
+ */
+export async function detachAttachment(options: DetachAttachment): Promise<void> {
+  const { attachment: { frontend, directory } } = options;
+  await FRONTENDS[frontend].detach(options);
+  removeAttachmentRecord(directory);
+}
