@@ -76,7 +76,7 @@ export class DataPlane {
   #started: ((eventFd: number) => void) | undefined;
   readonly #relay: TlsRelay;
   readonly #ownHandlers: OwnHandlers = {
-    tlsRoute: ({ uri, tls }) => this.#relay.route(uri, tls),
+    tlsRoute: ({ uri, tls, patient }) => this.#relay.route(uri, tls, patient),
     tlsFault: ({ uri }) => this.#relay.fault(uri),
     resolveHost: ({ host }) => addressesOf(host),
   };

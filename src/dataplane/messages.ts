@@ -211,8 +211,8 @@ export interface Questions {
 
 /** Questions about the TLS relay, which the data plane's handle answers by itself. */
 export interface RelayQuestions {
-  /** A URI on a Unix socket that leads to the `nbds` one. */
-  tlsRoute: { argument: { uri: string; tls: TlsSpec }; answer: string };
+  /** A URI on a Unix socket that leads to the `nbds` one. `patient`: TLS files that are bad now are waited for. */
+  tlsRoute: { argument: { uri: string; tls: TlsSpec; patient: boolean }; answer: string };
   /** Why the latest connection over a route failed; null when it did not. */
   tlsFault: { argument: { uri: string }; answer: string | null };
 }

@@ -104,5 +104,5 @@ export async function openBackend(
       operations,
       onEvent: (event) => repeats.tell({ ...event, ...(volume === undefined ? {} : { volume }) }),
       ...(expectedSizeBytes === undefined ? {} : { expectedSizeBytes }),
-    }));
+    }), { patient: expectedSizeBytes !== undefined });
 }

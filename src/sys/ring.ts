@@ -312,7 +312,8 @@ export class UringRing implements Ring {
     kind: number,
     index: number,
   ): void {
-    if (this.#pending === this.features.entries) this.submit(0, 0);
+    // Again while the kernel takes none, for want of memory: an entry that it has not read must stand.
+    while (this.#pending === this.features.entries) this.submit(0, 0);
     const sqe = this.#sqe;
     const i = (this.#sqTail & this.#sqMask) * SQE_WORDS;
     sqe[i] = opcode;

@@ -40,6 +40,8 @@ export class TlsRelay {
   readonly #serves: ServeTls[] = [];
   /** By what they lead to; a promise, so that two who ask at once get one. */
   readonly #routes = new Map<string, Promise<DialTls>>();
+  /** Counts up: a route that failed gives no number back, for one that came after it has the next. */
+  #socketsNamed = 0;
   #directory: string | undefined;
   #worker: Worker | undefined;
   #seq = 0;
@@ -65,9 +67,10 @@ export class TlsRelay {
 
   /**
    * The URI on a Unix socket that leads to an export over TLS; nothing is reached yet.
+   * @param patient files that cannot be used now are waited for, as a server that is away is.
    * @throws {PsmaError} usage/nbd-uri, config/tls-file, unavailable/routes, state/private-directory
    */
-  async route(uri: string, tls: TlsSpec): Promise<string> {
+  async route(uri: string, tls: TlsSpec, patient = false): Promise<string> {
     const { address, host, exportPath } = parseTlsUri(uri);
     const { server_name = host, ...files } = tls;
     const key = JSON.stringify([address, server_name, files]);
@@ -79,8 +82,8 @@ export class TlsRelay {
           `Cannot reach ${uri}: too many servers are in use`,
         );
       }
-      const path = this.#socketPath(this.#routes.size);
-      route = this.#open({ path, address, server_name, files });
+      const path = this.#socketPath(this.#socketsNamed++);
+      route = this.#open({ path, address, server_name, files, patient });
       this.#routes.set(key, route);
       route.catch(() => this.#routes.delete(key));
     }
@@ -148,7 +151,10 @@ export class TlsRelay {
     supervise("reviving the TLS relay", this.#revive(++this.#life), log);
   }
 
-  /** Until all that was there is there again: a port may be busy for a moment after its listener died. */
+  /**
+   * Until all that was there is there again: a port may be busy for a moment after its listener died. All at
+   * once: what cannot come back now, because its certificate has gone, must not keep the others away.
+   */
   async #revive(life: number): Promise<void> {
     const { clock, log } = this.#options;
     const repeat = async (attempt: () => Promise<unknown>) => {
@@ -158,15 +164,16 @@ export class TlsRelay {
       }
     };
     await clock.sleep(REVIVE_AFTER_MS);
-    for (const serve of this.#serves) await repeat(() => this.#call("serve", serve));
-    for (const route of this.#routes.values()) {
+    const serves = this.#serves.map((serve) => repeat(() => this.#call("serve", serve)));
+    const routes = [...this.#routes.values()].map(async (route) => {
       const dial = await route.catch(() => undefined);
-      if (dial === undefined) continue;
+      if (dial === undefined) return;
       await repeat(() => {
         removeAll(dial.path);
-        return this.#open(dial);
+        return this.#open({ ...dial, patient: true });
       });
-    }
+    });
+    await Promise.all([...serves, ...routes]);
     if (life === this.#life) log.info("the TLS relay is back");
   }
 

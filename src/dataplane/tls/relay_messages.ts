@@ -28,6 +28,8 @@ export interface DialTls {
   /** What the server's certificate must be for: a host name or an IP address. */
   readonly server_name: string;
   readonly files: TlsFiles;
+  /** Files that cannot be used now are waited for: until then connections fail. */
+  readonly patient?: boolean;
 }
 
 /** Commands: main thread → relay. Each has one answer with the same `seq`. */

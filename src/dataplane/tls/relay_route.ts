@@ -35,7 +35,7 @@ export class TlsRoute {
   /** Why the latest connection could not be made, or ended; null when it is fine. */
   fault: string | null = null;
 
-  /** @throws {PsmaError} config/tls-file */
+  /** @throws {PsmaError} config/tls-file unless `patient`. */
   constructor(options: TlsRouteOptions) {
     this.#options = options;
     const { dial, clock, onEvent } = options;
@@ -44,7 +44,7 @@ export class TlsRoute {
       clock,
       onFault: (message) => onEvent("nbd.tls-certificate", "error", message),
     });
-    this.#credentials.current();
+    if (dial.patient !== true) this.#credentials.current();
   }
 
   /** Makes the Unix socket. @throws {Error} */

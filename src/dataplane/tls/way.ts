@@ -13,18 +13,20 @@ export interface PlainWay {
 }
 
 /**
- * Lets `open` connect to an export, whether or not it takes TLS.
+ * Lets `open` connect to an export, whether or not it takes TLS. `patient`: TLS files that cannot be used now are
+ * waited for, like a server that is away.
  * @throws {PsmaError} what `open` throws, with the relay's reason where it has one; usage/nbd-uri, config/tls-file
  */
 export async function withPlainUri<T>(
   { uri, tls = {} }: Extract<BackendSpec, { type: "nbd" }>,
   ask: Ask,
   open: (way: PlainWay) => Promise<T>,
+  { patient = false }: { readonly patient?: boolean } = {},
 ): Promise<T> {
   const resolveHost = (host: string) => ask("resolveHost", { host });
   if (!isTlsUri(uri)) return await open({ uri, resolveHost });
   const place = uri.replace(/\/[^/]*$/, "");
-  const way = { uri: await ask("tlsRoute", { uri, tls }), place, resolveHost };
+  const way = { uri: await ask("tlsRoute", { uri, tls, patient }), place, resolveHost };
   try {
     return await open(way);
   } catch (error) {
