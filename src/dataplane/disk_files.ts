@@ -1,10 +1,11 @@
 /** A volume's own files on a real disk: durable writes go over the ring, small reads and mappings are direct. */
 import { PsmaError } from "../core/mod.ts";
 import { closeFile, fileSize, mapFile, openFile, type Reactor, unmapMemory } from "../sys/mod.ts";
+import { bootId } from "./boot.ts";
 import type { MappedFile, VolumeFiles } from "../volume/mod.ts";
 
 export class DiskFiles implements VolumeFiles {
-  readonly bootId: string = Deno.readTextFileSync("/proc/sys/kernel/random/boot_id").trim();
+  readonly bootId = bootId();
 
   constructor(readonly reactor: Reactor) {}
 

@@ -57,9 +57,9 @@ export interface FrontendAttachment {
   resume(options: AttachVolume, record: AttachmentRecord): Promise<Attachment | undefined>;
   /**
    * Removes what an earlier process left behind and nobody serves. Its users have errors already.
-   * @param record undefined where none is of this boot. @throws {PsmaError} sys/permission, sys/...
+   * @param record undefined where none is of this boot. @returns what was there. @throws {PsmaError} sys/permission, sys/...
    */
-  clean(options: AttachVolume, record: AttachmentRecord | undefined): Promise<void>;
+  clean(options: AttachVolume, record: AttachmentRecord | undefined): Promise<readonly string[]>;
   /** Exports the volume and sets up what stands on the export. Half-way is undone. */
   attach(options: AttachVolume): Promise<Attachment>;
   /** Shows a volume's new size to its device and, when asked, to the file system on it. May be repeated. */
@@ -68,6 +68,9 @@ export interface FrontendAttachment {
     attachment: Attachment,
     options: { growMounted: boolean },
   ): Promise<GrownSizes>;
-  /** @throws {PsmaError} state/busy while somebody uses it, unless forced; then it stays attached. */
-  detach(options: DetachAttachment): Promise<void>;
+  /**
+   * @returns what was let go although somebody uses it.
+   * @throws {PsmaError} state/busy while somebody uses it, unless forced; then it stays attached.
+   */
+  detach(options: DetachAttachment): Promise<readonly string[]>;
 }

@@ -64,8 +64,11 @@ async function removeLeft(
   options: AttachVolume,
   record: AttachmentRecord | undefined,
 ): Promise<void> {
+  const { volume, log } = options;
   for (const [name, frontend] of Object.entries(FRONTENDS)) {
-    await frontend.clean(options, record?.frontend === name ? record : undefined);
+    const left = await frontend.clean(options, record?.frontend === name ? record : undefined);
+    if (left.length === 0) continue;
+    log.warn("removed what an earlier process left behind", { volume, left: left.join(" ") });
   }
   removeAttachmentRecord(options.directory);
 }
@@ -124,7 +127,9 @@ export function growAttachment(
  * @throws {PsmaError} state/busy when a program uses one of them; then it stays attached.
  */
 export async function detachAttachment(options: DetachAttachment): Promise<void> {
-  const { attachment: { frontend, directory } } = options;
-  await FRONTENDS[frontend].detach(options);
+  const { attachment: { volume, frontend, directory }, log } = options;
+  for (const what of await FRONTENDS[frontend].detach(options)) {
+    log.warn("let go of what is in use, all data synced", { volume, what });
+  }
   removeAttachmentRecord(directory);
 }

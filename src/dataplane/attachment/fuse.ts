@@ -26,7 +26,7 @@ const SERVED_FILE = "device";
 export const fuseAttachment: FrontendAttachment = {
   fault: canServeFuse,
   resume,
-  clean: cleanStale,
+  clean,
   attach,
   grow,
   detach,
@@ -36,14 +36,14 @@ async function resume(
   options: AttachVolume,
   record: AttachmentRecord,
 ): Promise<Attachment | undefined> {
-  const { plane, volume, directory, log } = options;
+  const { plane, volume, directory } = options;
   const path = servedFile(directory), { exports } = record;
   const { taken } = await plane.command("takeOverFuse", { name: volume, path });
   if (!taken) return undefined;
   const attachment: Attachment = { volume, directory, frontend: "fuse", exports };
   if (await stands(exportOf(attachment))) return attachment;
   // Somebody was taking it away, or has since: that is brought to its end, unless it is in use.
-  await detach({ plane, attachment, log, force: false });
+  await detach({ plane, attachment, force: false });
   return undefined;
 }
 
@@ -54,11 +54,9 @@ async function stands({ path, device, mount }: FuseExportInfo): Promise<boolean>
 }
 
 /** Found by the path: a mount whose server is gone, a loop device on it. */
-async function cleanStale({ directory, volume, log }: AttachVolume): Promise<void> {
+async function clean({ directory }: AttachVolume): Promise<readonly string[]> {
   const { mounts, loops } = await runHostTask("clean", { path: servedFile(directory) });
-  if (mounts.length + loops.length === 0) return;
-  const left = [...mounts, ...loops].join(" ");
-  log.warn("removed what an earlier process left behind", { volume, left });
+  return [...mounts, ...loops];
 }
 
 async function attach(options: AttachVolume): Promise<Attachment> {
@@ -84,14 +82,14 @@ async function grow(
   return await runHostTask("grow", { device, path, mount: growMounted ? mount ?? null : null });
 }
 
-async function detach({ plane, attachment, log, force }: DetachAttachment): Promise<void> {
+async function detach(
+  { plane, attachment, force }: Omit<DetachAttachment, "log">,
+): Promise<readonly string[]> {
   const { volume } = attachment, { path, device, mount } = exportOf(attachment);
   const task = { volume, path, device, mount: mount ?? null, force };
   const { forced } = await runHostTask("detach", task);
-  for (const what of forced) {
-    log.warn("let go of what is in use, all data synced", { volume, what });
-  }
   await plane.command("unexportFuse", { name: volume });
+  return forced;
 }
 
 function exportOf({ exports }: Pick<Attachment, "exports">): FuseExportInfo {

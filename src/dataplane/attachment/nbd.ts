@@ -81,7 +81,7 @@ async function grow(
   return { device_bytes: null, filesystem_bytes: null };
 }
 
-async function detach(options: DetachAttachment): Promise<void> {
+async function detach(options: DetachAttachment): Promise<readonly string[]> {
   const { plane, attachment: { volume, exports }, force } = options;
   const hasDevice = deviceOf(exports) !== undefined;
   const { sessions } = await plane.command("nbdSessions", { name: volume });
@@ -94,6 +94,7 @@ async function detach(options: DetachAttachment): Promise<void> {
       hint: `Disconnect first, or cut the connection: psma volume detach ${volume} --force`,
     });
   }
-  if (hasDevice) await detachNbdDevice(options);
+  const forced = hasDevice ? await detachNbdDevice(options) : [];
   await plane.command("unexportNbd", { name: volume });
+  return forced;
 }

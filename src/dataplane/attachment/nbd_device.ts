@@ -51,11 +51,10 @@ export async function resumeNbdDevice(
 }
 
 /** Found by the name that their server gave itself, whatever is on record. */
-export async function cleanNbdDevices({ volume, directory, log }: AttachVolume): Promise<void> {
+export async function cleanNbdDevices({ directory }: AttachVolume): Promise<readonly string[]> {
   const backend = nbdBackendOf(directory);
-  if (leftNbdDevices(backend).length === 0) return;
-  const { removed } = await runHostTask("nbdClean", { backend });
-  log.warn("removed what an earlier process left behind", { volume, left: removed.join(" ") });
+  if (leftNbdDevices(backend).length === 0) return [];
+  return (await runHostTask("nbdClean", { backend })).removed;
 }
 
 export async function growNbdDevice(
@@ -75,14 +74,12 @@ export async function growNbdDevice(
 
 /** The export stays. */
 export async function detachNbdDevice(
-  { attachment, log, force }: DetachAttachment,
-): Promise<void> {
+  { attachment, force }: DetachAttachment,
+): Promise<readonly string[]> {
   const { volume, directory } = attachment, { device, mount = null } = infoOf(attachment);
   const backend = nbdBackendOf(directory);
   const { forced } = await runHostTask("nbdDetach", { volume, device, backend, mount, force });
-  for (const what of forced) {
-    log.warn("let go of what is in use, all data synced", { volume, what });
-  }
+  return forced;
 }
 
 function record(

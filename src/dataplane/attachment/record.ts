@@ -6,6 +6,7 @@
  * the frontend's own search for leftovers.
  */
 import { replaceFileSync } from "../../core/mod.ts";
+import { bootId } from "../boot.ts";
 import type { ExportInfo, FrontendName } from "../messages.ts";
 
 /** What only the frontend that wrote it understands. */
@@ -64,8 +65,4 @@ function parse(text: string): RecordFile | undefined {
 
 function recordPath(directory: string): string {
   return `${directory}/attachment.json`;
-}
-
-function bootId(): string {
-  return Deno.readTextFileSync("/proc/sys/kernel/random/boot_id").trim();
 }

@@ -6,6 +6,7 @@
  * process killed in between leaves a device that its successor knows as its own, and no other is ever touched.
  */
 import { need, PsmaError } from "../../core/mod.ts";
+import { ublkBlockPath } from "../../sys/mod.ts";
 import type {
   Attachment,
   AttachVolume,
@@ -48,7 +49,7 @@ async function attach(options: AttachVolume): Promise<Attachment> {
     sector_bytes,
     read_only,
   });
-  const path = `/dev/ublkb${device}`;
+  const path = ublkBlockPath(device);
   undo.defer(async () => void await runHostTask("ublkDelete", { path }));
   await plane.command("exportUblk", { name: volume, device, depth });
   undo.defer(async () => {
@@ -97,14 +98,12 @@ async function resume(
 }
 
 async function clean(
-  { volume, log }: AttachVolume,
+  _options: AttachVolume,
   record: AttachmentRecord | undefined,
-): Promise<void> {
+): Promise<readonly string[]> {
   const cookie = cookieIn(record?.details ?? {});
-  if (cookie === undefined || canServeUblk() !== undefined) return;
-  const { removed } = await runHostTask("ublkClean", { cookie });
-  if (removed.length === 0) return;
-  log.warn("removed what an earlier process left behind", { volume, left: removed.join(" ") });
+  if (cookie === undefined || canServeUblk() !== undefined) return [];
+  return (await runHostTask("ublkClean", { cookie })).removed;
 }
 
 async function grow(
@@ -122,15 +121,13 @@ async function grow(
   });
 }
 
-async function detach({ plane, attachment, log, force }: DetachAttachment): Promise<void> {
+async function detach({ plane, attachment, force }: DetachAttachment): Promise<readonly string[]> {
   const { volume } = attachment, { device: path, mount = null } = exportOf(attachment);
   await refuseUnanswered(plane, volume);
   const { forced } = await runHostTask("ublkStop", { volume, path, mount, force });
-  for (const what of forced) {
-    log.warn("let go of what is in use, all data synced", { volume, what });
-  }
   await plane.command("unexportUblk", { name: volume });
   await runHostTask("ublkDelete", { path });
+  return forced;
 }
 
 /** Stopping a device waits for its requests, and they for the store: for as long as that is away. */

@@ -3,7 +3,10 @@ import { PsmaError, toPsmaError } from "../../core/mod.ts";
 import {
   detectFilesystem,
   formatFilesystem,
+  growFilesystem,
+  listMounts,
   mountFilesystem,
+  mountsAt,
   syncFilesystem,
   unmountFilesystem,
 } from "../../sys/mod.ts";
@@ -65,6 +68,30 @@ export function unmount(volume: string, mount: string, force: boolean): boolean 
     unmountFilesystem(mount, { lazy: true });
     return true;
   }
+}
+
+/** Whether the file system at `mount` is the one on `device`. */
+export function isMountedFrom(device: string, mount: string): boolean {
+  return mountsAt(mount).some(({ source }) => source === device);
+}
+
+/** Takes whatever is mounted from a device that nobody serves out of the tree. @returns where it was. */
+export function unmountAllFrom(device: string): string[] {
+  const mounts = listMounts().filter(({ source }) => source === device).map(({ at }) => at)
+    .reverse();
+  for (const at of mounts) unmountFilesystem(at, { lazy: true });
+  return mounts;
+}
+
+/** The sizes after a device has grown; its file system is grown too, where it is mounted. */
+export async function growMounted(
+  mount: string | null,
+  device_bytes: number,
+  options: { readonly sizeBytes?: number } = {},
+): Promise<{ device_bytes: number; filesystem_bytes: number | null }> {
+  if (mount === null) return { device_bytes, filesystem_bytes: null };
+  const { after_bytes } = await growFilesystem(mount, options);
+  return { device_bytes, filesystem_bytes: after_bytes };
 }
 
 /** @param users by name, where they are known. */

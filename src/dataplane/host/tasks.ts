@@ -7,9 +7,16 @@
  * error as soon as the agent is gone. So the agent's process itself never touches a served device or file.
  */
 import { PsmaError, systemClock, toPsmaError } from "../../core/mod.ts";
-import { attachLoop, detachLoop, growFilesystem, growLoop, removeStale } from "../../sys/mod.ts";
+import { attachLoop, detachLoop, growLoop, removeStale } from "../../sys/mod.ts";
 import { aloneWith } from "./claim.ts";
-import { busyError, type MountedFilesystem, putFilesystem, unmount } from "./filesystem.ts";
+import {
+  busyError,
+  growMounted,
+  type MountedFilesystem,
+  putFilesystem,
+  unmount,
+} from "./filesystem.ts";
+import type { HostTaskHandlers } from "./task_handlers.ts";
 import { NBD_HANDLERS, type NbdHostTasks } from "./tasks_nbd.ts";
 import { UBLK_HANDLERS, type UblkHostTasks } from "./tasks_ublk.ts";
 import type { Outcome } from "../messages.ts";
@@ -45,16 +52,10 @@ export interface HostTasks extends NbdHostTasks, UblkHostTasks {
 
 export type HostTaskName = keyof HostTasks;
 
-type Handlers = {
-  [Name in HostTaskName]: (
-    argument: HostTasks[Name]["argument"],
-  ) => Promise<HostTasks[Name]["answer"]>;
-};
-
 const RELEASE_TRIES = 40, RELEASE_EVERY_MS = 50;
 
 /** Does one task in this process. @throws {PsmaError} usage/host-task, and what the task throws. */
-export function doHostTask(name: string, argument: unknown): Promise<unknown> {
+function doHostTask(name: string, argument: unknown): Promise<unknown> {
   if (!Object.hasOwn(HANDLERS, name)) {
     throw new PsmaError("usage/host-task", `Cannot do ${name}: there is no such host task`);
   }
@@ -77,7 +78,7 @@ export async function serveHostTask(name: string): Promise<void> {
   await writer.close();
 }
 
-const HANDLERS: Handlers = {
+const HANDLERS: HostTaskHandlers<HostTasks> = {
   ...NBD_HANDLERS,
   ...UBLK_HANDLERS,
 
@@ -96,9 +97,7 @@ const HANDLERS: Handlers = {
   async grow({ device, path, mount }) {
     using _alone = await aloneWith(path);
     const device_bytes = await growLoop(device, path);
-    if (mount === null) return { device_bytes, filesystem_bytes: null };
-    const { after_bytes } = await growFilesystem(mount);
-    return { device_bytes, filesystem_bytes: after_bytes };
+    return await growMounted(mount, device_bytes);
   },
 
   async detach({ volume, path, device, mount, force }) {

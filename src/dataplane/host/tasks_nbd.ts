@@ -5,18 +5,23 @@
 import {
   connectNbdDevice,
   disconnectNbdDevice,
-  growFilesystem,
-  listMounts,
   listNbdDevices,
-  mountsAt,
   type NbdExportPlace,
   reconnectNbdDevice,
   resizeNbdDevice,
-  unmountFilesystem,
 } from "../../sys/mod.ts";
 import { lastingUsers, syncDevice } from "../attachment/device_users.ts";
 import { aloneWith } from "./claim.ts";
-import { busyError, type MountedFilesystem, putFilesystem, unmount } from "./filesystem.ts";
+import {
+  busyError,
+  growMounted,
+  isMountedFrom,
+  type MountedFilesystem,
+  putFilesystem,
+  unmount,
+  unmountAllFrom,
+} from "./filesystem.ts";
+import type { HostTaskHandlers } from "./task_handlers.ts";
 
 export interface NbdHostTasks {
   /** A device on the export, and the file system on it. Undone when a step fails. */
@@ -59,12 +64,6 @@ export interface NbdHostTasks {
   nbdClean: { argument: { backend: string }; answer: { removed: string[] } };
 }
 
-type Handlers = {
-  [Name in keyof NbdHostTasks]: (
-    argument: NbdHostTasks[Name]["argument"],
-  ) => Promise<NbdHostTasks[Name]["answer"]>;
-};
-
 const BACKEND_PREFIX = "psma:";
 
 /** The name that a volume's server gives itself: its directory is no other's on this machine. */
@@ -72,7 +71,7 @@ export function nbdBackendOf(directory: string): string {
   return BACKEND_PREFIX + Deno.realPathSync(directory);
 }
 
-export const NBD_HANDLERS: Handlers = {
+export const NBD_HANDLERS: HostTaskHandlers<NbdHostTasks> = {
   async nbdAttach({ volume, place, sector_bytes, filesystem }) {
     using _alone = await claim(place.backend);
     await using undo = new AsyncDisposableStack();
@@ -91,9 +90,7 @@ export const NBD_HANDLERS: Handlers = {
     await reconnectNbdDevice(device, place);
     using _alone = await claim(place.backend);
     if (!isOurs()) return { resumed: false };
-    const isMounted = ({ mount }: MountedFilesystem) =>
-      mountsAt(mount).some(({ source }) => source === device);
-    if (filesystem !== null && !isMounted(filesystem)) {
+    if (filesystem !== null && !isMountedFrom(device, filesystem.mount)) {
       await putFilesystem({ volume, device, filesystem });
     }
     return { resumed: true };
@@ -102,9 +99,7 @@ export const NBD_HANDLERS: Handlers = {
   async nbdGrow({ device, backend, size_bytes, mount }) {
     using _alone = await claim(backend);
     const device_bytes = await resizeNbdDevice(device, { sizeBytes: size_bytes, backend });
-    if (mount === null) return { device_bytes, filesystem_bytes: null };
-    const { after_bytes } = await growFilesystem(mount);
-    return { device_bytes, filesystem_bytes: after_bytes };
+    return await growMounted(mount, device_bytes);
   },
 
   async nbdDetach({ volume, device, backend, mount, force }) {
@@ -136,12 +131,7 @@ async function removeLeft(backend: string): Promise<string[]> {
   for (const device of leftNbdDevices(backend)) {
     // First of all: without a connection even an unmount waits, for what it still has to write.
     await disconnectNbdDevice(device);
-    for (const { at, source } of listMounts().reverse()) {
-      if (source !== device) continue;
-      unmountFilesystem(at, { lazy: true });
-      removed.push(at);
-    }
-    removed.push(device);
+    removed.push(...unmountAllFrom(device), device);
   }
   return removed;
 }

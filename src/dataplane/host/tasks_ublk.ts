@@ -4,18 +4,18 @@
  */
 import { PsmaError, systemClock } from "../../core/mod.ts";
 import { SECTOR_BYTES, UBLK_FEATURE, UBLK_STATE } from "../../codec/mod.ts";
-import {
-  deviceBytes,
-  findUblk,
-  growFilesystem,
-  listMounts,
-  mountsAt,
-  ublkBlockPath,
-  UblkControlRing,
-  unmountFilesystem,
-} from "../../sys/mod.ts";
+import { deviceBytes, findUblk, ublkBlockPath, UblkControlRing } from "../../sys/mod.ts";
 import { lastingUsers, syncDevice } from "../attachment/device_users.ts";
-import { busyError, type MountedFilesystem, putFilesystem, unmount } from "./filesystem.ts";
+import {
+  busyError,
+  growMounted,
+  isMountedFrom,
+  type MountedFilesystem,
+  putFilesystem,
+  unmount,
+  unmountAllFrom,
+} from "./filesystem.ts";
+import type { HostTaskHandlers } from "./task_handlers.ts";
 
 /** A device's cookie crosses as hexadecimal text: JSON has no 64-bit numbers. */
 type Cookie = string;
@@ -69,18 +69,12 @@ export interface UblkHostTasks {
   ublkClean: { argument: { cookie: Cookie }; answer: { removed: string[] } };
 }
 
-type Handlers = {
-  [Name in keyof UblkHostTasks]: (
-    argument: UblkHostTasks[Name]["argument"],
-  ) => Promise<UblkHostTasks[Name]["answer"]>;
-};
-
 const BLOCK_BYTES = 4096;
 /** Of one discard or write-zeroes: short enough to be answered soon where zeros have to be written. */
 const MAX_DISCARD_BYTES = 256 << 20;
 const GONE_TRIES = 40, GONE_EVERY_MS = 50;
 
-export const UBLK_HANDLERS: Handlers = {
+export const UBLK_HANDLERS: HostTaskHandlers<UblkHostTasks> = {
   ublkAdd({ cookie, depth, max_io_bytes, size_bytes, max_size_bytes, sector_bytes, read_only }) {
     using control = new UblkControlRing();
     const bytes = canResize(control) ? size_bytes : Math.max(size_bytes, max_size_bytes);
@@ -109,9 +103,7 @@ export const UBLK_HANDLERS: Handlers = {
     const state = control.info(device)?.state;
     if (state === UBLK_STATE.dead) control.start(device, pid);
     else if (state !== UBLK_STATE.live) control.endRecovery(device, pid);
-    const mounted = filesystem !== null &&
-      mountsAt(filesystem.mount).some(({ source }) => source === path);
-    if (filesystem !== null && !mounted) {
+    if (filesystem !== null && !isMountedFrom(path, filesystem.mount)) {
       const sizeBytes = Math.min(size_bytes, deviceBytes(path));
       await putFilesystem({ volume, device: path, filesystem, sizeBytes });
     }
@@ -142,9 +134,7 @@ export const UBLK_HANDLERS: Handlers = {
       control.updateSize(numberOf(path), size_bytes - size_bytes % BLOCK_BYTES);
     }
     const device_bytes = Math.min(size_bytes, deviceBytes(path));
-    if (mount === null) return { device_bytes, filesystem_bytes: null };
-    const { after_bytes } = await growFilesystem(mount, { sizeBytes: device_bytes });
-    return { device_bytes, filesystem_bytes: after_bytes };
+    return await growMounted(mount, device_bytes, { sizeBytes: device_bytes });
   },
 
   async ublkStop({ volume, path, mount, force }) {
@@ -176,10 +166,9 @@ export const UBLK_HANDLERS: Handlers = {
     const path = ublkBlockPath(found.device);
     // Stopped first: an unmount would wait for a server that is not there.
     control.stop(found.device);
-    const mounts = listMounts().reverse().filter(({ source }) => source === path);
-    for (const { at } of mounts) unmountFilesystem(at, { lazy: true });
+    const mounts = unmountAllFrom(path);
     control.delete(found.device);
-    return Promise.resolve({ removed: [...mounts.map(({ at }) => at), path] });
+    return Promise.resolve({ removed: [...mounts, path] });
   },
 };
 
