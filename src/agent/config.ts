@@ -42,8 +42,7 @@ export interface AgentConfig {
   readonly volumes: Readonly<Record<string, VolumeConfig>>;
 }
 
-export const DEFAULT_STATE_DIR = "/var/lib/psma";
-export const DEFAULT_CONFIG_PATH = "/etc/psma/psma.yaml";
+const DEFAULT_STATE_DIR = "/var/lib/psma";
 
 export interface ParsedConfig {
   /** Absent when there is a problem. */

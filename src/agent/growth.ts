@@ -14,7 +14,7 @@ const HINT = "Run the agent with CAP_SYS_RESOURCE (a full root has it), use xfs 
 const UBLK_HINT = "modprobe ublk_drv on Linux 6.5 or newer, or use frontend: auto.";
 
 /** @param fault of a type of file system on this machine; for tests. */
-export function growthFaultOf(
+function growthFaultOf(
   { filesystem }: VolumeConfig,
   fault: (type: string) => string | undefined = growthFault,
 ): string | undefined {

@@ -3,8 +3,6 @@ export { type RunningAgent, type StartAgent, startAgent } from "./agent.ts";
 export {
   type AgentConfig,
   checkConfig,
-  DEFAULT_CONFIG_PATH,
-  DEFAULT_STATE_DIR,
   describeConfig,
   loadConfig,
   parseConfig,

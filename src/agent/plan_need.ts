@@ -15,7 +15,7 @@ export interface Measured {
 }
 
 /** Assumed until measured: a slow disk behind a 1 Gbit/s network. */
-export const PRIOR = {
+const PRIOR = {
   sync_rate_bytes_per_s: 50 * MIB,
   provision_ms: 2_000,
   switch_ms: 2_000,

@@ -36,7 +36,7 @@ export function viewOf(unit: VolumeUnit, status: VolumeStatus | undefined): Volu
 }
 
 /** Why a volume does not serve, or serves and does not answer. */
-export function reasonOf(unit: VolumeUnit, status: VolumeStatus | undefined): string | undefined {
+function reasonOf(unit: VolumeUnit, status: VolumeStatus | undefined): string | undefined {
   if (unit.reason !== undefined || status === undefined || status.connected) return unit.reason;
   return `store ${status.active.store} does not answer: requests wait until it is back`;
 }
@@ -51,7 +51,7 @@ export function placesOf(
 }
 
 /** From a forecast that was asked for the time to its limit. */
-export function timeToFull(forecast: Forecast | undefined, level: number): TimeToFull | null {
+function timeToFull(forecast: Forecast | undefined, level: number): TimeToFull | null {
   const limit = forecast?.time_to_limit;
   if (!forecast || !limit) return null;
   const at = (wanted: number) => {

@@ -5,7 +5,7 @@ import { type Clock, PsmaError } from "../core/mod.ts";
 import type { CliParts, LoadedConfig } from "./parts.ts";
 import { LiveText, type Paint, painter, type Writer } from "./terminal.ts";
 
-export const DEFAULT_CONFIG = "/etc/psma/psma.yaml";
+const DEFAULT_CONFIG = "/etc/psma/psma.yaml";
 const DEFAULT_LISTEN = "127.0.0.1:9310";
 const DEFAULT_TOKEN_FILE = "/var/lib/psma/api.token";
 

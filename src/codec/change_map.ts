@@ -9,7 +9,7 @@ import { PsmaError, roundUp } from "../core/mod.ts";
 const MAGIC = 0x50414d50; // "PMAP"
 const VERSION = 1;
 export const CHANGE_MAP_HEADER_BYTES = 4096;
-export const CHANGE_MAP_PLANES = 3;
+const CHANGE_MAP_PLANES = 3;
 const BOOT_ID_AT = 32, BOOT_ID_BYTES = 64;
 
 export interface ChangeMapHeader {

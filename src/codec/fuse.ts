@@ -26,7 +26,7 @@ export const FUSE_OPCODE = {
   lseek: 46,
 } as const;
 
-export const FUSE_INIT_FLAG = {
+const FUSE_INIT_FLAG = {
   asyncRead: 1 << 0,
   bigWrites: 1 << 5,
   asyncDio: 1 << 15,
@@ -50,7 +50,7 @@ export const FUSE_OUT_HEADER_BYTES = 16;
 export const FUSE_WRITE_PAYLOAD_BYTES = 80;
 export const FUSE_MAJOR = 7;
 /** The newest minor that PSMA knows; the oldest it speaks with (FUSE_INIT's flags and FALLOCATE's zero range). */
-export const FUSE_MINOR = 40;
+const FUSE_MINOR = 40;
 export const FUSE_MINOR_MIN = 31;
 
 const TWO_32 = 4294967296;

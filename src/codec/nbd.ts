@@ -12,8 +12,8 @@ export const NBD_MAGIC = 0x4e42444d41474943n;
 export const NBD_OPTION_MAGIC = 0x49484156454f5054n;
 export const NBD_REPLY_MAGIC = 0x0003e889045565a9n;
 /** "Request message": compact and extended; "Simple reply message". */
-export const NBD_REQUEST_MAGIC = 0x25609513;
-export const NBD_EXTENDED_REQUEST_MAGIC = 0x21e41c71;
+const NBD_REQUEST_MAGIC = 0x25609513;
+const NBD_EXTENDED_REQUEST_MAGIC = 0x21e41c71;
 export const NBD_SIMPLE_REPLY_MAGIC = 0x67446698;
 
 /** "Handshake flags" of the server and of the client: the same bits. */

@@ -10,8 +10,8 @@
  */
 import { NBD_STRING_BYTES_MAX } from "./nbd.ts";
 
-export const NBD_CHUNK_MAGIC = 0x668e33ef;
-export const NBD_EXTENDED_CHUNK_MAGIC = 0x6e8a278c;
+const NBD_CHUNK_MAGIC = 0x668e33ef;
+const NBD_EXTENDED_CHUNK_MAGIC = 0x6e8a278c;
 export const NBD_CHUNK_BYTES = 20;
 export const NBD_EXTENDED_CHUNK_BYTES = 32;
 /** What stands before the bytes of a data chunk: their offset in the export. */

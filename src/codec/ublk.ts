@@ -56,7 +56,7 @@ export const UBLK_DEVICE_BYTES = 64;
 export const UBLK_PARAMETERS_BYTES = 60;
 export const UBLK_FEATURES_BYTES = 8;
 /** `struct ublksrv_io_desc`, one per tag. */
-export const UBLK_DESCRIPTOR_BYTES = 24;
+const UBLK_DESCRIPTOR_BYTES = 24;
 const DESCRIPTOR_WORDS = UBLK_DESCRIPTOR_BYTES / 4;
 
 export const SECTOR_BYTES = 512;

@@ -30,7 +30,7 @@ const LOCK = ".psma-lock";
 const LOCK_EVERY_MS = 20;
 const STAT_BLOCK_BYTES = 512;
 /** A new volume is refused below this: the file system needs room for what exists already. */
-export const FREE_FLOOR_BYTES: number = 64 * 1024 ** 2;
+const FREE_FLOOR_BYTES: number = 64 * 1024 ** 2;
 
 export interface FolderOptions {
   readonly log: Log;

@@ -11,7 +11,7 @@ import {
 
 const FORMAT = 1;
 /** A volume that was made on its own begins here. */
-export const FIRST_EPOCH = 1;
+const FIRST_EPOCH = 1;
 const NAME_LENGTH_MAX = 64;
 
 const Bytes = z.int().nonnegative();

@@ -13,8 +13,8 @@ import {
   type TimeToLimit,
 } from "./types.ts";
 
-export const SAMPLES_MIN = 8;
-export const STEPS_MAX = 96;
+const SAMPLES_MIN = 8;
+const STEPS_MAX = 96;
 /** Points of the regular series: more cost time and say little that is still true. */
 const POINTS_MAX = 2000;
 /** A series shorter than this in steps is looked at more finely, and the steps become strides of it. */

@@ -27,7 +27,7 @@ export interface DecodedSegment {
 
 export const SEGMENT_HEADER_BYTES = 20;
 /** A record longer than this is damage, not data. */
-export const RECORD_BYTES_MAX = 1 << 20;
+const RECORD_BYTES_MAX = 1 << 20;
 
 const MAGIC = 0x4a_4d_53_50; // "PSMJ" read as a little-endian u32
 const VERSION = 1;

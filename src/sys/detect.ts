@@ -53,7 +53,7 @@ export function sectorBytesIn(beginning: Uint8Array): number {
 }
 
 /** @param beginning the first bytes of a device. @returns undefined where no known superblock is. */
-export function decodeMagic(beginning: Uint8Array): "xfs" | "ext4" | "btrfs" | undefined {
+function decodeMagic(beginning: Uint8Array): "xfs" | "ext4" | "btrfs" | undefined {
   const text = (at: number, length: number) =>
     String.fromCharCode(...beginning.subarray(at, at + length));
   if (text(0, 4) === "XFSB") return "xfs";

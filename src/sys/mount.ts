@@ -64,7 +64,7 @@ function mountOnce({ device, at, type }: MountFilesystem, options: string): numb
 }
 
 /** `noatime,discard` → mount(2)'s flags and the file system's own options. */
-export function splitMountOptions(options: string): { flags: bigint; data: string } {
+function splitMountOptions(options: string): { flags: bigint; data: string } {
   let flags = 0n;
   const data: string[] = [];
   for (const word of options.split(",").filter((word) => word !== "")) {

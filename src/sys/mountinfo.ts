@@ -13,7 +13,7 @@ export interface MountEntry {
 }
 
 /** Decodes /proc/self/mountinfo (proc(5)), in the order of mounting. */
-export function decodeMountinfo(text: string): MountEntry[] {
+function decodeMountinfo(text: string): MountEntry[] {
   const entries: MountEntry[] = [];
   for (const line of text.split("\n")) {
     const [before = "", after = ""] = line.split(" - ");

@@ -180,19 +180,6 @@ export async function waitUntil<T>(
   }
 }
 
-/** Waits until `url` answers with a status below 500. @returns its last answer's body. */
-export function waitForUrl(url: string, within_ms = WITHIN_MS): Promise<string> {
-  return waitUntil(async () => {
-    try {
-      const answer = await fetch(url, { signal: AbortSignal.timeout(within_ms) });
-      const body = await answer.text();
-      return answer.status < 500 ? body : undefined;
-    } catch {
-      return undefined;
-    }
-  }, { what: `an answer from ${url}`, within_ms });
-}
-
 /** Sends a signal to a process of ours; one that has ended already is fine. */
 export function kill(pid: number, signal: Deno.Signal): void {
   try {

@@ -105,6 +105,6 @@ function liveEvents(
   }, { highWaterMark: WAITING_EVENTS_MAX });
 }
 
-export function encodeEvent(event: AgentEvent): string {
+function encodeEvent(event: AgentEvent): string {
   return `id: ${event.id}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
 }

@@ -9,7 +9,7 @@ import { NbdLane, type NbdLaneOptions, type NbdLaneOwner } from "./lane.ts";
 import { can, type NbdOffer } from "./offer.ts";
 import type { NbdBackendEvent } from "./options.ts";
 
-export const NBD_CONNECTIONS_MAX = 16;
+const NBD_CONNECTIONS_MAX = 16;
 
 /** What the connections tell their backend. */
 export interface NbdLanesOwner {

@@ -82,7 +82,7 @@ function formatPlan({ paint }: Session, plan: Plan): string {
 }
 
 /** Prints a number by the unit that its name ends with. */
-export function formatNumber(name: string, value: number): string {
+function formatNumber(name: string, value: number): string {
   if (name.endsWith("_bytes_per_s")) return `${formatSize(value)}/s`;
   if (/(^|_)bytes$/.test(name)) return formatSize(value);
   if (name.endsWith("_ms")) return formatDuration(value);

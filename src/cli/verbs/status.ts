@@ -127,6 +127,6 @@ function formatCutover({ last_cutover }: VolumeView): string {
   return `epoch ${epoch}, ${io_errors} errors, max ${formatMicroseconds(latency_us.window_max)}`;
 }
 
-export function formatMicroseconds(us: number): string {
+function formatMicroseconds(us: number): string {
   return us < 1000 ? `${Math.round(us)}µs` : `${(us / 1000).toFixed(us < 10_000 ? 1 : 0)}ms`;
 }

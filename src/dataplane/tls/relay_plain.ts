@@ -32,7 +32,7 @@ const NOTHING = new Uint8Array();
  * Reads exactly `length` bytes; what follows stays in the socket. The socket must not flow.
  * @throws {Error} when it ends or fails before.
  */
-export function readExactly(socket: Socket, length: number): Promise<Uint8Array> {
+function readExactly(socket: Socket, length: number): Promise<Uint8Array> {
   if (length === 0) return Promise.resolve(NOTHING);
   return new Promise((resolve, reject) => {
     const stop = () => {

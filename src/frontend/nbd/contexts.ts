@@ -5,7 +5,7 @@
 import { NBD_ALLOCATION, type NbdContext } from "../../codec/mod.ts";
 
 /** The id of `base:allocation` on every connection that chose it. */
-export const ALLOCATION_ID = 1;
+const ALLOCATION_ID = 1;
 
 const NAMESPACE = "base:";
 
