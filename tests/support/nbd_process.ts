@@ -59,7 +59,12 @@ export interface NbdCommands {
     argument: {
       uri: string;
       policy: LossPolicy;
-      options?: { connections?: number; answerLimitMs?: number; dialLimitMs?: number };
+      options?: {
+        connections?: number;
+        answerLimitMs?: number;
+        dialLimitMs?: number;
+        fenced?: boolean;
+      };
     };
     answer: { client: number; size_bytes: number };
   };

@@ -9,7 +9,8 @@
  * ends one day. All reconnect with growing pauses, for ever. A server that fences us out is final.
  * Not promised: what was written and not flushed may be gone when the server itself died; `onLost` says so.
  * Nor can a client know when requests of a lost connection end in the server: one that runs late there could
- * land after a newer write. PSMA's fenced server lets a writer in only when those before it have drained.
+ * land after a newer write. PSMA's fenced server lets a writer in only when those before it have drained;
+ * with any other, a connection that stands is never given up while writes that would be sent again are on it.
  *
  * Several connections: operations in flight have no order among each other, on one connection or on many, so
  * each goes where least is waiting. CAN_MULTI_CONN makes a flush by any of them cover what was answered by all.
@@ -29,7 +30,7 @@ import { NbdDialler } from "./dialler.ts";
 import type { NbdLane } from "./lane.ts";
 import { NbdLanes, type NbdLanesOwner } from "./lanes.ts";
 import { can, type NbdOffer } from "./offer.ts";
-import type { NbdBackendOptions } from "./options.ts";
+import type { NbdBackendEvent, NbdBackendOptions } from "./options.ts";
 import {
   isTooSlow,
   needsFlush,
@@ -42,7 +43,7 @@ import {
 import { OpList, OpQueue } from "./queue.ts";
 import { NbdRequests, NOWHERE } from "./requests.ts";
 import { NbdStatus, type NbdStatusHost } from "./status.ts";
-import { parseNbdUri, targetText } from "./uri.ts";
+import { hasEpoch, parseNbdUri, targetText } from "./uri.ts";
 import { NbdWatch } from "./watch.ts";
 import { OPERATION, type Operations } from "../operations.ts";
 
@@ -75,6 +76,8 @@ export class NbdBackend implements Backend, NbdLanesOwner, NbdStatusHost {
   readonly #reactor: Reactor;
   readonly #operations: Operations;
   readonly #expectedSizeBytes: number | undefined;
+  readonly #fenced: boolean;
+  readonly #onEvent: (event: NbdBackendEvent) => void;
   readonly #lanes: NbdLanes;
   readonly #prober: NbdDialler;
   readonly #requests: NbdRequests;
@@ -93,6 +96,7 @@ export class NbdBackend implements Backend, NbdLanesOwner, NbdStatusHost {
   #growing = false;
   #closing = false;
   #patience = 1;
+  #saidSlow = false;
   #changeWaiters: (() => void)[] = [];
   readonly #afterBatch = () => this.#pump();
 
@@ -106,6 +110,8 @@ export class NbdBackend implements Backend, NbdLanesOwner, NbdStatusHost {
     this.#reactor = reactor;
     this.#operations = operations;
     this.#expectedSizeBytes = options.expectedSizeBytes;
+    this.#fenced = options.fenced ?? hasEpoch(target);
+    this.#onEvent = onEvent;
     this.#requests = requests;
     this.#waiting = new OpList(capacity);
     this.#ready = new OpQueue(capacity);
@@ -304,12 +310,39 @@ export class NbdBackend implements Backend, NbdLanesOwner, NbdStatusHost {
     if (isStalled(statusCookie)) stalled.push(statusCookie);
     const seconds = limit * watch.limitMs / 1000;
     for (const cookie of stalled) {
+      const slow = this.#lanes.get(lane[cookie] as number);
+      if (slow === undefined || this.#mustWaitFor(slow)) continue;
       this.#patience = Math.min(limit * 2, PATIENCE_MAX);
-      this.#lanes.get(lane[cookie] as number)?.drop(`it has not answered for ${seconds} s`);
+      slow.drop(`it has not answered for ${seconds} s`);
     }
+    this.#tellSlow(
+      stalled.some((cookie) => lane[cookie] !== NOWHERE && isStalled(cookie)),
+      seconds,
+    );
     const isOld = (op: number) => watch.isOver(bornTick[op] as number, 1);
     if (stalled.length === 0 && this.#where(isOld).length === 0) this.#patience = 1;
     return this.#waiting.length > 0 || awaited > 0;
+  }
+
+  /**
+   * Sent again, a write that is late on this connection could land after a newer one. What fails is not sent
+   * again: who mirrors copies it once more, and compares.
+   */
+  #mustWaitFor(slow: NbdLane): boolean {
+    if (this.#fenced || this.#policy === "fail") return false;
+    const { lane } = this.#requests, { code } = this.#operations;
+    const isChange = (op: number) => code[op] !== OPERATION.read && code[op] !== OPERATION.flush;
+    return this.#where((op) => lane[op] === slow.index && isChange(op)).length > 0;
+  }
+
+  /** Once, while it lasts. */
+  #tellSlow(isSlow: boolean, seconds: number) {
+    if (isSlow && !this.#saidSlow) {
+      const message = `${this.description} has not answered for ${seconds} s, and is waited for: ` +
+        "a write that it may still do must not be sent twice";
+      this.#onEvent({ type: "nbd.slow", severity: "warning", message });
+    }
+    this.#saidSlow = isSlow;
   }
 
   setLossPolicy(policy: LossPolicy): void {

@@ -30,6 +30,11 @@ export interface NbdBackendOptions {
   readonly connections?: number;
   /** How long a request may go without an answer before its connection counts as lost; default 30 s, 0: for ever. */
   readonly answerLimitMs?: number;
+  /**
+   * The server lets nothing of a connection land that a later one has superseded. Without it, a connection on
+   * which held writes have no answer is waited for beyond the limit. Default: the export's name has an epoch.
+   */
+  readonly fenced?: boolean;
   /** How long connecting and negotiating may take together; default 10 s. */
   readonly dialLimitMs?: number;
   /** Without it hosts are IP addresses or `localhost`. */

@@ -41,6 +41,11 @@ export function parseNbdUri(uri: string): NbdTarget {
   };
 }
 
+/** True for the name by which PSMA's fenced servers let a writer in: `volume@EPOCH`. */
+export function hasEpoch({ exportName }: NbdTarget): boolean {
+  return /@\d{1,15}$/.test(exportName);
+}
+
 /** `volume on 127.0.0.1:10809`, for messages. */
 export function targetText(target: NbdTarget): string {
   return `${target.exportName || "the default export"} on ${

@@ -7,7 +7,7 @@ import { requires } from "../../support/requires.ts";
 import { type TempDir, tempDir } from "../../support/temp.ts";
 
 const MIB = 1 << 20, EIO = 5;
-const options = { answerLimitMs: 400, dialLimitMs: 400 };
+const options = { answerLimitMs: 400, dialLimitMs: 400, fenced: true };
 
 const writes: readonly ClientOperation[] = Array.from({ length: 20 }, (_, i) => ({
   code: "write",
@@ -64,6 +64,37 @@ test("hold: a stopped server is given up, and its requests are sent again", asyn
     "nbd.lost",
     "nbd.connected",
   ]);
+  await process.call("closeClient", { client });
+});
+
+test("hold: a connection with writes is waited for where a late one could land after a newer one", async (bench) => {
+  const { process, socket } = bench;
+  await using server = await nbdkit(socket, ["memory", "16M"]);
+  const { client } = await process.call("open", {
+    uri: uriOf(socket),
+    policy: "hold",
+    options: { ...options, fenced: false },
+  });
+  const read: ClientOperation = { code: "read", at: 0, length: 4096 };
+  kill(server.pid, "SIGSTOP");
+  try {
+    const running = errnos(process, client, writes);
+    await waitUntil(() => process.events.some(({ type }) => type === "nbd.slow"), {
+      what: "the client to say that the server is slow",
+    });
+    assert.equal((await process.call("client", { client })).connected, true);
+    kill(server.pid, "SIGCONT");
+    assert.deepEqual(await running, new Set([0]));
+    assert.equal((await process.call("client", { client })).lost, 0);
+    // Without a write on its way nothing can land late.
+    kill(server.pid, "SIGSTOP");
+    const reading = errnos(process, client, [read]);
+    await untilLost(process, client);
+    kill(server.pid, "SIGCONT");
+    assert.deepEqual(await reading, new Set([0]));
+  } finally {
+    kill(server.pid, "SIGCONT");
+  }
   await process.call("closeClient", { client });
 });
 
