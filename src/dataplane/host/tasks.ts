@@ -55,7 +55,7 @@ export type HostTaskName = keyof HostTasks;
 const RELEASE_TRIES = 40, RELEASE_EVERY_MS = 50;
 
 /** Does one task in this process. @throws {PsmaError} usage/host-task, and what the task throws. */
-function doHostTask(name: string, argument: unknown): Promise<unknown> {
+export function doHostTask(name: string, argument: unknown): Promise<unknown> {
   if (!Object.hasOwn(HANDLERS, name)) {
     throw new PsmaError("usage/host-task", `Cannot do ${name}: there is no such host task`);
   }

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { silentLog, systemClock } from "../../../src/core/mod.ts";
 import { DataPlane, type Placement } from "../../../src/dataplane/mod.ts";
-import { TlsRelay } from "../../../src/dataplane/tls_relay_handle.ts";
+import { TlsRelay } from "../../../src/dataplane/tls/relay_handle.ts";
 import { makeCertificates } from "../../support/certificates.ts";
 import { thinPlacement } from "../../support/planes.ts";
 import { waitUntil } from "../../support/process.ts";
