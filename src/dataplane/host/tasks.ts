@@ -6,9 +6,10 @@
  * the server's descriptor held open by the wait: for ever. In a process of its own the wait ends with an I/O
  * error as soon as the agent is gone. So the agent's process itself never touches a served device or file.
  */
-import { PsmaError, systemClock, toPsmaError } from "../../core/mod.ts";
+import { PsmaError, toPsmaError } from "../../core/mod.ts";
 import { attachLoop, detachLoop, growLoop, removeStale } from "../../sys/mod.ts";
 import { aloneWith } from "./claim.ts";
+import { soon } from "./device_users.ts";
 import {
   busyError,
   growMounted,
@@ -51,8 +52,6 @@ export interface HostTasks extends NbdHostTasks, UblkHostTasks {
 }
 
 export type HostTaskName = keyof HostTasks;
-
-const RELEASE_TRIES = 40, RELEASE_EVERY_MS = 50;
 
 /** Does one task in this process. @throws {PsmaError} usage/host-task, and what the task throws. */
 export function doHostTask(name: string, argument: unknown): Promise<unknown> {
@@ -124,10 +123,6 @@ const HANDLERS: HostTaskHandlers<HostTasks> = {
 };
 
 /** Device managers open a device for a moment when it changes: that is not a user. @returns whether it is free. */
-async function letGo(device: string): Promise<boolean> {
-  for (let tries = 0; tries < RELEASE_TRIES; tries++) {
-    if (await detachLoop(device)) return true;
-    await systemClock.sleep(RELEASE_EVERY_MS);
-  }
-  return false;
+function letGo(device: string): Promise<boolean> {
+  return soon(() => detachLoop(device));
 }

@@ -10,7 +10,7 @@ import {
   reconnectNbdDevice,
   resizeNbdDevice,
 } from "../../sys/mod.ts";
-import { lastingUsers, syncDevice } from "../attachment/device_users.ts";
+import { lastingUsers, syncDevice } from "./device_users.ts";
 import { aloneWith } from "./claim.ts";
 import {
   busyError,

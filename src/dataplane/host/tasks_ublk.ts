@@ -2,10 +2,10 @@
  * What is done to ublk devices of a served volume, in a process of its own (see `tasks.ts`): the driver's
  * commands that wait for the device's I/O, and the file system on it.
  */
-import { PsmaError, systemClock } from "../../core/mod.ts";
+import { PsmaError } from "../../core/mod.ts";
 import { SECTOR_BYTES, UBLK_FEATURE, UBLK_STATE } from "../../codec/mod.ts";
 import { deviceBytes, findUblk, ublkBlockPath, UblkControlRing } from "../../sys/mod.ts";
-import { lastingUsers, syncDevice } from "../attachment/device_users.ts";
+import { lastingUsers, soon, syncDevice } from "./device_users.ts";
 import {
   busyError,
   growMounted,
@@ -72,7 +72,6 @@ export interface UblkHostTasks {
 const BLOCK_BYTES = 4096;
 /** Of one discard or write-zeroes: short enough to be answered soon where zeros have to be written. */
 const MAX_DISCARD_BYTES = 256 << 20;
-const GONE_TRIES = 40, GONE_EVERY_MS = 50;
 
 export const UBLK_HANDLERS: HostTaskHandlers<UblkHostTasks> = {
   ublkAdd({ cookie, depth, max_io_bytes, size_bytes, max_size_bytes, sector_bytes, read_only }) {
@@ -153,9 +152,7 @@ export const UBLK_HANDLERS: HostTaskHandlers<UblkHostTasks> = {
     using control = new UblkControlRing();
     const device = numberOf(path);
     control.delete(device);
-    for (let tries = 0; tries < GONE_TRIES && control.info(device) !== undefined; tries++) {
-      await systemClock.sleep(GONE_EVERY_MS);
-    }
+    await soon(() => control.info(device) === undefined);
     return null;
   },
 

@@ -2,15 +2,21 @@
 import { systemClock } from "../../core/mod.ts";
 import { blockDeviceUsers } from "../../sys/mod.ts";
 
-const FREE_TRIES = 40, FREE_EVERY_MS = 50;
+const TRIES = 40, EVERY_MS = 50;
+
+/** Asks for two seconds, because what the kernel or a device manager does to a device lasts a moment. */
+export async function soon(isSo: () => boolean | Promise<boolean>): Promise<boolean> {
+  for (let tries = 0; tries < TRIES; tries++) {
+    if (await isSo()) return true;
+    await systemClock.sleep(EVERY_MS);
+  }
+  return await isSo();
+}
 
 /** @returns its users by name. Device managers open a device for a moment when it changes: they are none. */
 export async function lastingUsers(device: string): Promise<string[]> {
-  let users = blockDeviceUsers(device);
-  for (let tries = 0; tries < FREE_TRIES && users.length > 0; tries++) {
-    await systemClock.sleep(FREE_EVERY_MS);
-    users = blockDeviceUsers(device);
-  }
+  let users: string[] = [];
+  await soon(() => (users = blockDeviceUsers(device)).length === 0);
   return users;
 }
 
