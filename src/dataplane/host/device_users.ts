@@ -1,4 +1,4 @@
-/** Who uses a served block device, and what they wrote to it; for host tasks only, which may wait for it. */
+/** Waiting for devices: who uses a served one, and what they wrote to it; for host tasks only, which may wait for it. */
 import { systemClock } from "../../core/mod.ts";
 import { blockDeviceUsers } from "../../sys/mod.ts";
 
