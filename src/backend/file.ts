@@ -317,6 +317,7 @@ export class FileBackend implements Backend {
     if (this.#closed) return;
     this.#closed = true;
     while (this.#inFlight + (this.#unaligned?.waiting ?? 0) > 0) await this.#reactor.sleep(1);
+    this.#unaligned?.release();
     this.#reactor.ring.unregister(this.#kind);
     closeFile(this.#fd);
   }

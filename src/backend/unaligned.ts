@@ -9,7 +9,13 @@
  * Off the hot path: aligned operations only ask `takes`, which is a few comparisons.
  */
 import { assert } from "../core/mod.ts";
-import { allocateMemory, copyMemory, type DirectAlignment, type Memory } from "../sys/mod.ts";
+import {
+  allocateMemory,
+  copyMemory,
+  type DirectAlignment,
+  type Memory,
+  unmapMemory,
+} from "../sys/mod.ts";
 import { OpQueue } from "./nbd/queue.ts";
 import { OPERATION, OPERATION_FLAG, type Operations } from "./operations.ts";
 
@@ -67,6 +73,12 @@ export class UnalignedOperations {
   /** Operations that wait for their turn. */
   get waiting(): number {
     return this.#waiting.length;
+  }
+
+  /** Gives the buffer back. Only when nothing waits and the engine does nothing. */
+  release(): void {
+    assert(this.#running === NONE && this.waiting === 0, "a buffer is released that is in use");
+    unmapMemory(this.#bounce);
   }
 
   /** @returns true when the operation is in hand here: it is unaligned, or must wait for one that is. */

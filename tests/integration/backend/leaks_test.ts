@@ -8,6 +8,7 @@ import { requires } from "../../support/requires.ts";
 import { tempDir } from "../../support/temp.ts";
 
 const TIMES = 10_000, AT_ONCE = 50;
+const DIRECT_TIMES = 4000;
 const NBD_TIMES = 1000, NBD_AT_ONCE = 10;
 /** What the runtime's own heap comes to while so much is opened: some 80 MiB, however often that is. */
 const HEAP_BYTES = 128 << 20;
@@ -75,6 +76,27 @@ Deno.test({
       for (const what of ["descriptors", "operations", "hooks"]) {
         assert.ok((after[what] ?? 0) <= (before[what] ?? 0), what);
       }
+    });
+  },
+});
+
+Deno.test({
+  name: "files past the page cache, opened and closed thousands of times, leave no buffer behind",
+  ...requires({ io_uring: true }),
+  async fn() {
+    using temp = tempDir();
+    const path = temp.file("disk");
+    await Deno.writeFile(path, new Uint8Array(1 << 20));
+    await inThread(async (thread) => {
+      const { calls, operations, reactor } = thread;
+      const before = mappedBytes();
+      for (let i = 0; i < DIRECT_TIMES; i++) {
+        const backend = new FileBackend({ path, reactor, operations, direct: true });
+        assert.equal(await calls.flush(backend), 0);
+        await backend.close();
+      }
+      const grown = mappedBytes() - before;
+      assert.ok(grown < HEAP_BYTES, `${grown} bytes more`);
     });
   },
 });
