@@ -306,16 +306,14 @@ class SmallRing {
     return result;
   }
 
+  /** What was submitted is answered with its count, so a call that failed has submitted nothing: it is repeated. */
   #enter(submit: number): void {
     const enter = libc().ioUringEnter;
-    let left = submit;
     for (;;) {
-      const result = enter(SYS_IO_URING_ENTER, this.#fd, left, 1, ENTER.getEvents, 0n, 0n);
+      const result = enter(SYS_IO_URING_ENTER, this.#fd, submit, 1, ENTER.getEvents, 0n, 0n);
       if (result >= 0) return;
       const code = errno();
       if (code !== EINTR && code !== EAGAIN) throw sysError("wait for a ublk command", code);
-      // Interrupted while it waited: what was submitted stays submitted.
-      if (code === EINTR) left = 0;
     }
   }
 
