@@ -12,6 +12,7 @@ import { errnoText, PsmaError, toPsmaError } from "../core/mod.ts";
 import { FSYNC_DATASYNC, RWF_DSYNC } from "../codec/mod.ts";
 import {
   allocatedBytes,
+  claimFile,
   closeFile,
   type DirectAlignment,
   directAlignment,
@@ -82,7 +83,7 @@ export class FileBackend implements Backend {
   /**
    * Opens an existing file.
    * @throws {PsmaError} sys/... when it cannot be opened; state/direct when its file system or its length
-   * does not allow direct I/O.
+   * does not allow direct I/O; state/in-use when another uses it directly.
    */
   constructor(options: FileBackendOptions, opened: OpenedFile = openExisting(options)) {
     this.description = opened.description;
@@ -341,7 +342,22 @@ function openExisting({ path, direct = false }: FileBackendOptions): OpenedFile 
   return { fd, sizeBytes, description, alignment, zeroesFast: true };
 }
 
+/**
+ * Claimed, because direct writes of a killed process may land after its end: whoever wrote newer bytes
+ * before would lose them. Through the page cache there are none such.
+ */
 function openDirect(path: string): number {
+  const fd = openBypassing(path);
+  if (claimFile(fd)) return fd;
+  closeFile(fd);
+  throw new PsmaError(
+    "state/in-use",
+    `Cannot use ${path}: another process uses it, or writes of one that was killed are under way`,
+    { hint: `It can be used when they have ended; lsof ${path} shows who has it open.` },
+  );
+}
+
+function openBypassing(path: string): number {
   try {
     return openFile(path, { direct: true });
   } catch (error) {

@@ -3,6 +3,7 @@ import { cString, errno, libc, sysError } from "./libc.ts";
 
 const O_RDONLY = 0, O_RDWR = 2, O_CREAT = 0o100, O_EXCL = 0o200, O_CLOEXEC = 0o2000000;
 const O_DIRECT = Deno.build.arch === "aarch64" ? 0o200000 : 0o40000;
+const LOCK_EX_NB = 2 | 4, EAGAIN = 11;
 const SEEK_DATA = 3, SEEK_HOLE = 4, SEEK_END = 2;
 const ENXIO = 6;
 const STATFS_BYTES = 120;
@@ -29,6 +30,15 @@ export function openFile(path: string, options: OpenOptions = {}): number {
 /** Closes a descriptor. Its errors are not told: what must be on disk is flushed before. */
 export function closeFile(fd: number): void {
   libc().close(fd);
+}
+
+/**
+ * Claims a file for this descriptor alone (flock). The kernel takes the claim back when the descriptor is closed
+ * everywhere and all I/O on it has ended: a direct write of a killed process may outlive it, its claim as well.
+ * @returns false while another has it. A file system that has no claims grants every one.
+ */
+export function claimFile(fd: number): boolean {
+  return libc().flock(fd, LOCK_EX_NB) >= 0 || errno() !== EAGAIN;
 }
 
 /** Bytes by the end of the file or device. */

@@ -87,14 +87,17 @@ export function findHolders(subject: string): Holder[] {
     .map(({ holder }) => holder);
 }
 
-/** The note of a holder of the subject, undefined for any other process. */
+/**
+ * The note of a holder of the subject, undefined for any other process. Of others not even the command line is
+ * read: that waits for their memory, which may be held up by the very file that is to be taken over.
+ */
 function noteOf(pid: number, subject: string): string | undefined {
   try {
-    const [name, of, note] = Deno.readTextFileSync(`/proc/${pid}/cmdline`).split("\0");
-    if (name !== HOLDER_NAME || of !== subject) return undefined;
     // Anybody may call himself so; only its own program is one.
     const program = Deno.readLinkSync(`/proc/${pid}/exe`);
-    return program.startsWith(`/memfd:${HOLDER_NAME}`) ? note : undefined;
+    if (!program.startsWith(`/memfd:${HOLDER_NAME}`)) return undefined;
+    const [name, of, note] = Deno.readTextFileSync(`/proc/${pid}/cmdline`).split("\0");
+    return name === HOLDER_NAME && of === subject ? note : undefined;
   } catch {
     return undefined; // Ended meanwhile, or another user's.
   }

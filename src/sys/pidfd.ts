@@ -6,12 +6,14 @@ import { attempt, mustSucceed } from "./attempt.ts";
 import { libc, sysError } from "./libc.ts";
 
 const SYS_PIDFD_SEND_SIGNAL = 424n, SYS_PIDFD_OPEN = 434n, SYS_PIDFD_GETFD = 438n;
-const ESRCH = 3, SIGKILL = 9n;
+const ENOENT = 2, ESRCH = 3, EINVAL = 22, SIGKILL = 9n;
+/** The number may have become a thread's: ENOENT, and EINVAL before Linux 6.14. No process has it then. */
+const NO_PROCESS: readonly number[] = [ESRCH, ENOENT, EINVAL];
 
 /** @returns a descriptor that stands for the process, or undefined when there is none. @throws {PsmaError} sys/errno-N. */
 export function openPidfd(pid: number): number | undefined {
   const fd = attempt(() => Number(libc().syscall3(SYS_PIDFD_OPEN, BigInt(pid), 0n, 0n)));
-  if (fd === -ESRCH) return undefined;
+  if (NO_PROCESS.includes(-fd)) return undefined;
   if (fd < 0) throw sysError(`look at process ${pid}`, fd);
   return fd;
 }

@@ -9,7 +9,7 @@
 import { PsmaError, toPsmaError } from "../../core/mod.ts";
 import { attachLoop, detachLoop, growLoop, removeStale } from "../../sys/mod.ts";
 import { aloneWith } from "./claim.ts";
-import { soon } from "./device_users.ts";
+import { lastingUsers, soon, syncDevice } from "./device_users.ts";
 import {
   busyError,
   growMounted,
@@ -103,11 +103,13 @@ const HANDLERS: HostTaskHandlers<HostTasks> = {
     using _alone = await aloneWith(path);
     const forced: string[] = [];
     if (mount !== null && unmount(volume, mount, force)) forced.push(mount);
-    if (!await letGo(device)) {
-      if (!force) throw busyError(volume, device);
-      forced.push(device);
-    }
-    return { forced };
+    // Asked before: told to go while it is in use, a loop device goes with its last user.
+    const users = await lastingUsers(device);
+    if (users.length > 0 && !force) throw busyError(volume, device, users);
+    if (users.length > 0) trySync(device);
+    if (await letGo(device)) return { forced };
+    if (!force) throw busyError(volume, device);
+    return { forced: [...forced, device] };
   },
 
   async clean({ path }) {
@@ -121,6 +123,14 @@ const HANDLERS: HostTaskHandlers<HostTasks> = {
     };
   },
 };
+
+function trySync(device: string): void {
+  try {
+    syncDevice(device);
+  } catch {
+    // Its server is gone: its users have errors already.
+  }
+}
 
 /** Device managers open a device for a moment when it changes: that is not a user. @returns whether it is free. */
 function letGo(device: string): Promise<boolean> {

@@ -136,3 +136,22 @@ Deno.test({
     });
   },
 });
+
+Deno.test({
+  name: "direct I/O has its file alone, and again when the other has closed it",
+  ...requires({ io_uring: true }),
+  async fn() {
+    using temp = tempDir();
+    const path = sparseFile(temp.file("data"), MIB);
+    await inThread(async (thread) => {
+      const open = () => new FileBackend({ path, direct: true, ...thread });
+      for (let i = 0; i < 50; i++) {
+        const first = open();
+        assert.throws(open, { code: "state/in-use", message: /another process uses it/ });
+        await new BackendIo(thread, first).write({ at: 0 }, new Uint8Array(65_536).fill(i));
+        await first.close();
+      }
+      await open().close();
+    });
+  },
+});

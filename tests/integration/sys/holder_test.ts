@@ -9,6 +9,7 @@ import {
   findHolders,
   type Holder,
   openFile,
+  openPidfd,
   reapChild,
   startHolder,
   takeDescriptor,
@@ -120,4 +121,11 @@ Deno.test({
       await child.status;
     }
   },
+});
+
+Deno.test("a number that has become a thread's stands for no process", () => {
+  const threads = [...Deno.readDirSync("/proc/self/task")].map(({ name }) => Number(name));
+  const thread = threads.find((one) => one !== Deno.pid);
+  ok(thread !== undefined);
+  equal(openPidfd(thread), undefined);
 });
