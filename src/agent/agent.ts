@@ -98,7 +98,8 @@ export async function startAgent(options: StartAgent): Promise<RunningAgent> {
     stop: () =>
       stopped ??= (async () => {
         stopping.abort();
-        await work;
+        // What waits for a device that nobody serves any more would wait for ever.
+        await (plane.ended ? within(clock, SETTLE_WITHIN_MS, work) : work);
         for (const unit of units.values()) await closeUnit(context, unit);
         await within(clock, SETTLE_WITHIN_MS, operations.settle());
         events.add({ type: "agent.stopped", message: "PSMA stopped" });

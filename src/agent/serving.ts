@@ -138,10 +138,14 @@ async function releaseLeft(context: AgentContext, unit: VolumeUnit, force: boole
   );
 }
 
-/** Stops serving because the agent ends; what is asked for is not changed. Never throws. */
+/**
+ * Stops serving because the agent ends; what is asked for is not changed. Never throws. When the data plane has
+ * died all stays as a kill would leave it, for the next agent to take over: an unmount would wait for ever.
+ */
 export async function closeUnit(context: AgentContext, unit: VolumeUnit): Promise<void> {
   const { plane, log } = context;
   const { name, attachment } = unit;
+  if (plane.ended) return;
   try {
     if (attachment) await detachAttachment({ plane, attachment, log, force: true });
     unit.attachment = undefined;

@@ -146,6 +146,11 @@ export class DataPlane {
     return this.#tlsBase && `${this.#tlsBase}/${encodeURIComponent(exportName)}`;
   }
 
+  /** Nothing is served any more: it was stopped, or it died. */
+  get ended(): boolean {
+    return this.#stopped;
+  }
+
   /** Flushes and closes all volumes and ends the worker. Idempotent. */
   async stop(): Promise<void> {
     if (this.#stopped) return;
