@@ -75,8 +75,13 @@ export class Devices {
     await backend.close();
   }
 
+  /** At the end of the process: nobody waits for a server that does not answer. */
   async closeAll(): Promise<void> {
-    for (const device of [...this.#devices.keys()]) await this.close(device);
+    for (const [device, backend] of [...this.#devices]) {
+      backend.setLossPolicy("fail");
+      backend.abort();
+      await this.close(device);
+    }
   }
 
   #device(device: number, at: number, length: number): NbdBackend {

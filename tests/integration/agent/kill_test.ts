@@ -53,16 +53,20 @@ class Api {
     return (await this.view())?.mirror?.state ?? "none";
   }
 
-  /** Waits for a state of the mirror. It may be too short to be seen: then for the end of the scaling event. */
+  /**
+   * Waits for a state of the mirror. It may be too short to be seen: then for the end of the scaling event.
+   * Asks again while there is no mirror: the event before may have been coming to its end when it was asked.
+   */
   async stateAimedAt(aim: string, size_bytes: number): Promise<string> {
+    let seen: View | undefined;
     return await waitUntil(async () => {
-      const view = await this.view();
+      const view = seen = await this.view();
       if (!view) return undefined;
       const state = view.mirror?.state ?? "none";
-      return state === aim || state === "failed" || view.size_bytes >= size_bytes
-        ? state
-        : undefined;
-    }, { what: `a mirror that is ${aim}`, every_ms: 1 });
+      if (state === aim || state === "failed" || view.size_bytes >= size_bytes) return state;
+      if (view.mirror === null) await this.scale(size_bytes);
+      return undefined;
+    }, { what: () => `a mirror that is ${aim}; seen: ${JSON.stringify(seen)}`, every_ms: 1 });
   }
 
   /** Asks for a scaling event; one that is under way is fine. */
@@ -144,10 +148,12 @@ volumes:
         agent = start();
       }
       await ready();
-      await api.scale(asked_bytes);
       const last = await waitUntil(async () => {
         const view = await api.view();
-        return view && view.size_bytes >= asked_bytes && view.mirror === null ? view : undefined;
+        if (view?.mirror !== null) return undefined;
+        if (view.size_bytes >= asked_bytes) return view;
+        await api.scale(asked_bytes);
+        return undefined;
       }, { what: () => `the last scaling event; seed ${SEED}\n${agent.output()}` });
       const acknowledged = writer.writes;
       await waitUntil(() => writer.writes > acknowledged + 50, { what: "the application" });
