@@ -4,11 +4,12 @@
  *
  * Faults: a file system that does not answer is asked once and not again until it does, so questions never
  * pile up; what was last known stays in view and is not sampled again, nor does a volume look empty while its
- * store has not answered. A device that is not there has no rates.
+ * store has not answered. A mount point without the volume's file system on it tells nothing. A device that is
+ * not there has no rates.
  */
-import type { Clock, Log } from "../core/mod.ts";
+import { type Clock, type Log, PsmaError } from "../core/mod.ts";
 import { decodeDiskstats, type DiskStats } from "../codec/mod.ts";
-import { statFilesystem } from "../sys/mod.ts";
+import { mountsAt, statFilesystem } from "../sys/mod.ts";
 import { type CounterPage, readCounterPage } from "./counter_page.ts";
 import { decodePressure, type Pressure } from "./pressure.ts";
 import { compareReadings, type Reading } from "./rates.ts";
@@ -74,8 +75,8 @@ export interface SamplerOptions {
   /** Told at debug why an interval has no rates. */
   readonly log: Log;
   readonly interval_ms: number;
-  /** Default: asks the kernel. */
-  readonly statFilesystem?: (mount: string) => Promise<FilesystemUse>;
+  /** Default: asks the kernel. @throws when the device's file system is not mounted there. */
+  readonly statFilesystem?: (mount: string, device: string | null) => Promise<FilesystemUse>;
   /** @returns undefined where there is no such file. Default: reads the file. */
   readonly readText?: (path: string) => string | undefined;
 }
@@ -87,7 +88,7 @@ export class Sampler {
   /** Of the whole machine; undefined on kernels without it. */
   pressure: Pressure | undefined;
   readonly #options: SamplerOptions;
-  readonly #statFilesystem: (mount: string) => Promise<FilesystemUse>;
+  readonly #statFilesystem: NonNullable<SamplerOptions["statFilesystem"]>;
   readonly #readText: (path: string) => string | undefined;
   /** By what was read: `volume data`, `device loop3`. */
   readonly #before = new Map<string, Reading>();
@@ -109,7 +110,9 @@ export class Sampler {
     );
     this.pressure = decodePressure(this.#readText("/proc/pressure/io") ?? "");
     const answered = await Promise.all(
-      watched.map(({ mount }) => mount === null ? false : this.#askFilesystem(mount)),
+      watched.map(({ mount, device }) =>
+        mount === null ? false : this.#askFilesystem(mount, device)
+      ),
     );
     this.#forgetAllBut(watched);
     return watched.flatMap((one, index) => {
@@ -178,9 +181,9 @@ export class Sampler {
   }
 
   /** @returns whether an answer came in time for this look. */
-  async #askFilesystem(mount: string): Promise<boolean> {
+  async #askFilesystem(mount: string, device: string | null): Promise<boolean> {
     if (this.#asking.has(mount)) return false;
-    const asking = this.#statFilesystem(mount).then(
+    const asking = this.#statFilesystem(mount, device).then(
       (use) => {
         this.#filesystems.set(mount, use);
         return true;
@@ -228,10 +231,15 @@ function filesystemLevels(use: FilesystemUse | null): Level[] {
   return [["used_bytes", use?.used_bytes], ["inodes_used", use?.inodes_used]];
 }
 
-async function askKernel(mount: string): Promise<FilesystemUse> {
-  const { total_bytes, used_bytes, available_bytes, inodes, free_inodes } = await statFilesystem(
-    mount,
-  );
+/**
+ * Looks before and after: on a mount point that was just given up it would be the use of the machine's own file
+ * system, and a plan would be made of it.
+ */
+async function askKernel(mount: string, device: string | null): Promise<FilesystemUse> {
+  mustBeMounted(mount, device);
+  const use = await statFilesystem(mount);
+  mustBeMounted(mount, device);
+  const { total_bytes, used_bytes, available_bytes, inodes, free_inodes } = use;
   return {
     size_bytes: total_bytes,
     used_bytes,
@@ -239,6 +247,14 @@ async function askKernel(mount: string): Promise<FilesystemUse> {
     inodes_total: inodes,
     inodes_used: inodes - free_inodes,
   };
+}
+
+function mustBeMounted(mount: string, device: string | null): void {
+  if (mountsAt(mount).at(-1)?.source === `/dev/${device}`) return;
+  throw new PsmaError(
+    "state/not-mounted",
+    `Cannot measure ${mount}: ${device} is not mounted there`,
+  );
 }
 
 function risingOf(counters: CounterPage): Record<string, number> {

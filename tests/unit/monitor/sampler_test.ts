@@ -192,3 +192,16 @@ Deno.test("observe() does not wait for, ask twice or sample a file system that d
   deepEqual(seen?.filesystem, USE);
   equal(seen?.used_bytes, 400);
 });
+
+Deno.test("observe() takes no use from a mount point that the volume's file system is not mounted on", async () => {
+  const { clock } = handClock();
+  const sampler = new Sampler({ clock, log: silentLog, interval_ms: 1000 });
+  const watched = { volume: "data", page: page({ allocatedBytes: 4096 }), device: "loop-none" };
+  // The root is mounted, but from another device; the other path is no mount point at all.
+  for (const mount of ["/", "/proc/self"]) {
+    const [seen] = await sampler.observe([{ ...watched, mount }]);
+    equal(seen?.filesystem, null);
+    equal(seen?.used_bytes, 0);
+    equal(seen?.samples.some(({ metric }) => metric === "used_bytes"), false);
+  }
+});
