@@ -28,7 +28,7 @@ const parts: CliParts = {
     },
     async warnings(path) {
       const { configWarnings, loadConfig } = await import("./src/agent/mod.ts");
-      return configWarnings(loadConfig(path)).map(({ message }) => message);
+      return configWarnings(loadConfig(path));
     },
   },
 

@@ -15,7 +15,7 @@ import { type AgentConfig, directoryOf } from "./config.ts";
 import { type AgentContext, storeNamed } from "./context.ts";
 import { AgentDesk } from "./desk.ts";
 import { EventLog } from "./events.ts";
-import { configWarnings } from "./growth.ts";
+import { volumeWarnings } from "./config_warnings.ts";
 import { bringUp, Nudge, runEvaluations, runSampling, runTakeOvers } from "./loops.ts";
 import { Operations } from "./operations.ts";
 import { resumeIntent } from "./scaling.ts";
@@ -86,9 +86,7 @@ export async function startAgent(options: StartAgent): Promise<RunningAgent> {
   const storeWatch = new StoreWatch();
   const desk = new AgentDesk({ context, units, forecaster, sampler, storeWatch, version });
   events.add({ type: "agent.started", message: `PSMA ${version} started`, data: { version } });
-  for (const { volume, message } of configWarnings(config)) {
-    events.add({ type: "volume.cannot-grow", severity: "warning", volume, message });
-  }
+  for (const warning of volumeWarnings(config)) events.add({ ...warning, severity: "warning" });
   supervise("watching stores", storeWatch.run(context), log);
   const work = supervise("the agent", run(context, units, sampler, forecaster, desk, nudge), log);
   const running = undo.move();

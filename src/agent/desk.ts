@@ -1,6 +1,6 @@
 /** The agent as the API sees it: answers questions, takes orders, refuses what makes no sense. */
 import { checkName, formatSize, PsmaError } from "../core/mod.ts";
-import type { MirrorStatus } from "../dataplane/mod.ts";
+import { type MirrorStatus, needFrontend } from "../dataplane/mod.ts";
 import { MAX_VOLUME_BYTES } from "../datastore/mod.ts";
 import { type Forecast, type Forecaster, isMetric, type Metric, METRICS } from "../forecast/mod.ts";
 import type { Sampler } from "../monitor/mod.ts";
@@ -75,6 +75,8 @@ export class AgentDesk implements Agent {
   async createVolume(spec: CreateVolume): Promise<VolumeView> {
     const { context, units } = this.#parts;
     const config = volumeOf(context, spec);
+    // An order that cannot be carried out changes nothing: neither the catalogue nor a store.
+    needFrontend(config, { verb: "create", volume: config.name });
     context.catalogue.add(config.name, config, false);
     const unit = new VolumeUnit(config, directoryOf(context.config, config.name));
     units.set(config.name, unit);

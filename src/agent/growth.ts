@@ -3,15 +3,12 @@
  * volume under a file system that stays small helps nobody, and takes the way back.
  */
 import { PsmaError } from "../core/mod.ts";
-import { canServeUblk, growthFault } from "../dataplane/mod.ts";
-import type { AgentConfig } from "./config.ts";
+import { growthFault } from "../dataplane/mod.ts";
 import type { VolumeConfig } from "./config_volume.ts";
 import type { VolumeUnit } from "./volume_unit.ts";
 
 const HINT = "Run the agent with CAP_SYS_RESOURCE (a full root has it), use xfs or btrfs, " +
   "or set grow: never and grow the file system yourself.";
-
-const UBLK_HINT = "modprobe ublk_drv on Linux 6.5 or newer, or use frontend: auto.";
 
 /** @param fault of a type of file system on this machine; for tests. */
 function growthFaultOf(
@@ -19,6 +16,15 @@ function growthFaultOf(
   fault: (type: string) => string | undefined = growthFault,
 ): string | undefined {
   return filesystem?.grow === "auto" ? fault(filesystem.type) : undefined;
+}
+
+/** A sentence for the operator, before anything needs to grow; undefined when nothing is in the way. */
+export function growthWarning(
+  config: VolumeConfig,
+  fault?: (type: string) => string | undefined,
+): string | undefined {
+  const why = growthFaultOf(config, fault);
+  return why === undefined ? undefined : `Cannot scale ${config.name}: ${why}. ${HINT}`;
 }
 
 /** A sentence for the plan: why a larger volume would not help now; null when nothing is in the way. */
@@ -35,21 +41,4 @@ export function needGrowth({ name, config }: VolumeUnit, verb: string): void {
   const fault = growthFaultOf(config);
   if (fault === undefined) return;
   throw new PsmaError("sys/permission", `Cannot ${verb} ${name}: ${fault}`, { hint: HINT });
-}
-
-/** What a configuration that is right asks for and this process cannot do: one sentence a volume. */
-export function configWarnings(
-  { volumes }: Pick<AgentConfig, "volumes">,
-  fault: (type: string) => string | undefined = growthFault,
-  ublkFault: () => string | undefined = canServeUblk,
-): { volume: string; message: string }[] {
-  return Object.values(volumes).flatMap((volume) => {
-    const { name, frontend } = volume;
-    const why = growthFaultOf(volume, fault);
-    const noDevice = frontend === "ublk" ? ublkFault() : undefined;
-    return [
-      ...(noDevice === undefined ? [] : [`Cannot attach ${name}: ${noDevice}. ${UBLK_HINT}`]),
-      ...(why === undefined ? [] : [`Cannot scale ${name}: ${why}. ${HINT}`]),
-    ].map((message) => ({ volume: name, message }));
-  });
 }

@@ -10,5 +10,5 @@ export {
 } from "./config.ts";
 export { type ConfigProblem, formatProblem } from "./config_problems.ts";
 export { probeStores } from "./store_watch.ts";
-export { configWarnings } from "./growth.ts";
+export { configWarnings } from "./config_warnings.ts";
 export * from "./views.ts";

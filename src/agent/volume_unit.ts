@@ -44,7 +44,7 @@ export class VolumeUnit {
     if (this.#doing !== undefined) {
       throw new PsmaError(
         "state/busy",
-        `Cannot ${verb} ${this.name}: a ${this.#doing} is under way`,
+        `Cannot ${verb} ${this.name}: ${this.#doing} is under way`,
         { hint: "Try again when it has ended." },
       );
     }

@@ -27,12 +27,24 @@ const DURATION_UNITS_MS: ReadonlyMap<string, number> = new Map([
 
 /**
  * Reads a size: `10GiB`, `10G` (IEC too), `10GB` (powers of 1000), `1.5TiB`, or a plain number of bytes.
- * @returns whole bytes. @throws {PsmaError} usage/size for anything else, or above 2^53 - 1.
+ * @returns whole bytes. @throws {PsmaError} usage/size for anything else, `10Gb` (bits) too, or above 2^53 - 1.
  */
 export function parseSize(text: string | number): Bytes {
   const match = /^\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*$/.exec(String(text));
-  const factor = match && SIZE_UNITS.get((match[2] ?? "").toUpperCase());
-  const bytes = factor ? Math.round(Number(match[1]) * factor) : NaN;
+  const [, number, unit = ""] = match ?? [];
+  if (/^[kmgtp]?b$/i.test(unit) && unit.endsWith("b")) {
+    throw new PsmaError(
+      "usage/size",
+      `Cannot read size: the small b of "${text}" stands for bits`,
+      {
+        hint: `Write bytes with a capital B, or leave it out: ${number}${
+          unit.slice(0, -1) || "B"
+        }.`,
+      },
+    );
+  }
+  const factor = match && SIZE_UNITS.get(unit.toUpperCase());
+  const bytes = factor ? Math.round(Number(number) * factor) : NaN;
   if (!Number.isSafeInteger(bytes)) {
     throw new PsmaError("usage/size", `Cannot read size: "${text}" is not a size`, {
       hint: "Write it like 512MiB, 10GiB or 1.5TiB.",

@@ -86,12 +86,7 @@ function probeUblk(): HostFinding {
   const fault = canServeUblk();
   return fault === undefined
     ? { name: "ublk", level: "ok", found: "/dev/ublk-control opens, and its driver recovers" }
-    : {
-      name: "ublk",
-      level: "warn",
-      found: fault,
-      advice: "modprobe ublk_drv on Linux 6.5 or newer, and run as root; fuse+loop does the same",
-    };
+    : { name: "ublk", level: "warn", found: fault.why, advice: fault.advice };
 }
 
 function probeNbdDevice(): HostFinding {
@@ -101,8 +96,8 @@ function probeNbdDevice(): HostFinding {
     : {
       name: "nbd (kernel)",
       level: "warn",
-      found: fault,
-      advice: "only for frontend: nbd with device: true: modprobe nbd, and run as root",
+      found: fault.why,
+      advice: `only for frontend: nbd with device: true: ${fault.advice}`,
     };
 }
 
@@ -131,8 +126,8 @@ function probeFrontend(): HostFinding {
   if (noUblk === undefined) return { name, level: "ok", found: "ublk: a block device" };
   const noFuse = canServeFuse();
   return noFuse === undefined
-    ? { name, level: "ok", found: `fuse with a loop device, not ublk: ${noUblk}` }
-    : { name, level: "warn", found: `nbd, not fuse: ${noFuse}; not ublk: ${noUblk}` };
+    ? { name, level: "ok", found: `fuse with a loop device, not ublk: ${noUblk.why}` }
+    : { name, level: "warn", found: `nbd, not fuse: ${noFuse.why}; not ublk: ${noUblk.why}` };
 }
 
 function probeMaker(command: string): HostFinding {

@@ -3,6 +3,7 @@ import type { Log } from "../../core/mod.ts";
 import type { AttachmentRecord } from "./record.ts";
 import type { DataPlane } from "../handle.ts";
 import type { MountedFilesystem } from "../host/filesystem.ts";
+import type { HostFault } from "../host/host.ts";
 import type { ExportInfo, FrontendName } from "../messages.ts";
 
 export interface AttachVolume {
@@ -20,6 +21,9 @@ export interface AttachVolume {
   readonly queueDepth: number;
   readonly log: Log;
 }
+
+/** What decides whether a frontend can serve a volume on this machine. */
+export type AskedOfFrontend = Pick<AttachVolume, "device" | "filesystem">;
 
 /** What is attached, as growing and detaching need it. */
 export interface Attachment {
@@ -49,7 +53,7 @@ export interface GrownSizes {
 
 export interface FrontendAttachment {
   /** @returns why it cannot serve this volume on this machine; undefined when it can. */
-  fault(options: AttachVolume): string | undefined;
+  fault(options: AskedOfFrontend): HostFault | undefined;
   /**
    * Goes on serving what an earlier process of this boot left attached. Its users wait until then, and see
    * no error. @returns undefined where nothing of it can be gone on with.

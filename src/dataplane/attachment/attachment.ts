@@ -8,6 +8,7 @@
  */
 import { PsmaError } from "../../core/mod.ts";
 import type {
+  AskedOfFrontend,
   Attachment,
   AttachVolume,
   DetachAttachment,
@@ -19,6 +20,7 @@ import { nbdAttachment } from "./nbd.ts";
 import { ublkAttachment } from "./ublk.ts";
 import { type AttachmentRecord, loadAttachmentRecord, removeAttachmentRecord } from "./record.ts";
 import type { DataPlane } from "../handle.ts";
+import type { HostFault } from "../host/host.ts";
 import type { FrontendName } from "../messages.ts";
 
 /** In the order in which `auto` prefers them. */
@@ -27,10 +29,11 @@ const FRONTENDS: Readonly<Record<FrontendName, FrontendAttachment>> = {
   fuse: fuseAttachment,
   nbd: nbdAttachment,
 };
+const NAMES = Object.keys(FRONTENDS) as readonly FrontendName[];
 
 /**
  * Attaches a volume, or goes on serving what a former process had attached.
- * @throws {PsmaError} sys/permission, state/filesystem when the volume holds another file system,
+ * @throws {PsmaError} state/frontend, sys/permission, state/filesystem when the volume holds another file system,
  * and what the export, the device, mkfs and the mount throw; then nothing is left attached.
  */
 export async function attachVolume(options: AttachVolume): Promise<Attachment> {
@@ -73,21 +76,44 @@ async function removeLeft(
   removeAttachmentRecord(options.directory);
 }
 
-function choose(options: AttachVolume): FrontendAttachment {
-  if (options.frontend !== "auto") {
-    const wanted = FRONTENDS[options.frontend];
-    const fault = wanted.fault(options);
-    if (fault === undefined) return wanted;
-    throw new PsmaError("sys/permission", `Cannot attach ${options.volume}: ${fault}`, {
-      hint: "psma doctor says what this machine can do; frontend: auto takes what there is.",
-    });
-  }
-  const able = Object.values(FRONTENDS).find((one) => one.fault(options) === undefined);
-  if (able) return able;
-  const [fault] = Object.values(FRONTENDS).map((one) => one.fault(options));
-  throw new PsmaError("sys/permission", `Cannot attach ${options.volume}: ${fault}`, {
-    hint: "A file system needs a device: run psma as root on a machine with fuse and loop.",
+/** What a configuration or an order asks for, before there is a volume. */
+export type AskedFrontend = AskedOfFrontend & Pick<AttachVolume, "frontend">;
+
+/**
+ * @returns why a volume cannot be served here as it is asked for; `auto` has a fault only where none can.
+ * Looks and tries, changes nothing.
+ */
+export function frontendFault({ frontend, ...asked }: AskedFrontend): HostFault | undefined {
+  return FRONTENDS[chosen({ frontend, ...asked })].fault(asked);
+}
+
+/** @throws {PsmaError} state/frontend where this machine lacks what the frontend takes, sys/permission where this process does. */
+export function needFrontend(
+  { frontend, ...asked }: AskedFrontend,
+  { verb, volume }: { verb: string; volume: string },
+): void {
+  const fault = frontendFault({ frontend, ...asked });
+  if (fault === undefined) return;
+  const { code, why, advice } = fault;
+  throw new PsmaError(code, `Cannot ${verb} ${volume}: ${why}`, {
+    hint: frontendHint(frontend, advice),
   });
+}
+
+/** One sentence. */
+export function frontendHint(frontend: AttachVolume["frontend"], advice: string): string {
+  return `For frontend: ${frontend}, ${advice}.`;
+}
+
+function choose(options: AttachVolume): FrontendAttachment {
+  needFrontend(options, { verb: "attach", volume: options.volume });
+  return FRONTENDS[chosen(options)];
+}
+
+/** Where none can, fuse tells why: it asks for the least of those with a device. */
+function chosen({ frontend, ...asked }: AskedFrontend): FrontendName {
+  if (frontend !== "auto") return frontend;
+  return NAMES.find((name) => FRONTENDS[name].fault(asked) === undefined) ?? "fuse";
 }
 
 /** A record of a later version may name a frontend that this one does not know. */

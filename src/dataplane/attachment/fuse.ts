@@ -24,7 +24,7 @@ type FuseExportInfo = Extract<ExportInfo, { frontend: "fuse" }>;
 const SERVED_FILE = "device";
 
 export const fuseAttachment: FrontendAttachment = {
-  fault: canServeFuse,
+  fault: () => canServeFuse(),
   resume,
   clean,
   attach,

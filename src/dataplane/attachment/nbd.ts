@@ -4,6 +4,7 @@
  */
 import { PsmaError } from "../../core/mod.ts";
 import type {
+  AskedOfFrontend,
   Attachment,
   AttachVolume,
   DetachAttachment,
@@ -18,7 +19,7 @@ import {
   growNbdDevice,
   resumeNbdDevice,
 } from "./nbd_device.ts";
-import { canServeNbdDevice } from "../host/host.ts";
+import { canServeNbdDevice, type HostFault } from "../host/host.ts";
 import type { AttachmentRecord } from "./record.ts";
 import type { DataPlane } from "../handle.ts";
 
@@ -31,11 +32,13 @@ export const nbdAttachment: FrontendAttachment = {
   detach,
 };
 
-function fault({ device, filesystem }: AttachVolume): string | undefined {
+function fault({ device, filesystem }: AskedOfFrontend): HostFault | undefined {
   if (device) return canServeNbdDevice();
-  return filesystem === null
-    ? undefined
-    : "an NBD export has no device to mount a file system from";
+  return filesystem === null ? undefined : {
+    code: "state/frontend",
+    why: "an NBD export has no device to mount a file system from",
+    advice: "add device: true, or take ublk, fuse or auto",
+  };
 }
 
 /** Clients connect again by themselves; a device is given its new connection. */

@@ -3,9 +3,26 @@
 import { toPsmaError } from "../../core/mod.ts";
 import { UBLK_CONTROL_PATH, UBLK_DEVICE_FLAGS, UblkControlRing } from "../../sys/mod.ts";
 
+const FUSE_DEVICES = ["/dev/fuse", "/dev/loop-control"] as const;
 const NBD_DEVICE = "/sys/block/nbd0";
 const CAPABILITIES = { CAP_SYS_ADMIN: 21n, CAP_SYS_RESOURCE: 24n } as const;
 export type Capability = keyof typeof CAPABILITIES;
+
+/** Why volumes cannot be served in one way by this process on this machine. */
+export interface HostFault {
+  /** `state/frontend`: the machine lacks what it takes; `sys/permission`: this process lacks the rights. */
+  readonly code: "state/frontend" | "sys/permission";
+  /** The end of a sentence. */
+  readonly why: string;
+  /** The next step of whoever wants it all the same; no full stop. */
+  readonly advice: string;
+}
+
+const UBLK_DRIVER = "modprobe ublk_drv on Linux 6.5 or newer, and run as root; " +
+  "frontend: fuse has a block device too";
+const NBD_DRIVER = "modprobe nbd, and run as root";
+const FUSE_DRIVERS = "modprobe -a fuse loop, and run as root";
+const AS_ROOT = "run as root, in a container with the capability CAP_SYS_ADMIN";
 
 /** @param processStatus text of /proc/PID/status; this process's by default. */
 export function hasCapability(
@@ -17,18 +34,36 @@ export function hasCapability(
 }
 
 /** @returns why a volume cannot be a ublk device here; undefined when it can. */
-export function canServeUblk(controlPath = UBLK_CONTROL_PATH): string | undefined {
+export function canServeUblk(controlPath = UBLK_CONTROL_PATH): HostFault | undefined {
   if (!isThere(controlPath)) {
-    return `${controlPath} is missing: the kernel's ublk driver is not loaded, or not there`;
+    return lacking(
+      `${controlPath} is missing: the kernel's ublk driver is not loaded, or not there`,
+      UBLK_DRIVER,
+    );
   }
-  if (!hasCapability("CAP_SYS_ADMIN")) return "CAP_SYS_ADMIN is not in force";
+  const forbidden = rightsFault();
+  if (forbidden !== undefined) return forbidden;
   try {
     using control = new UblkControlRing();
-    const lacking = UBLK_DEVICE_FLAGS & ~control.features();
-    return lacking === 0n ? undefined : "the kernel's ublk driver is older than Linux 6.5";
+    const absent = UBLK_DEVICE_FLAGS & ~control.features();
+    if (absent === 0n) return undefined;
+    return lacking("the kernel's ublk driver is older than Linux 6.5", UBLK_DRIVER);
   } catch (error) {
-    return toPsmaError(error).message;
+    const { code, message } = toPsmaError(error);
+    return code === "sys/permission" ? forbidding(message) : lacking(message, UBLK_DRIVER);
   }
+}
+
+function rightsFault(): HostFault | undefined {
+  return hasCapability("CAP_SYS_ADMIN") ? undefined : forbidding("CAP_SYS_ADMIN is not in force");
+}
+
+function lacking(why: string, advice: string): HostFault {
+  return { code: "state/frontend", why, advice };
+}
+
+function forbidding(why: string): HostFault {
+  return { code: "sys/permission", why, advice: AS_ROOT };
 }
 
 function isThere(path: string): boolean {
@@ -41,22 +76,24 @@ function isThere(path: string): boolean {
 }
 
 /** @returns why this process cannot make a device of the kernel's NBD client; undefined when it can. */
-export function canServeNbdDevice(): string | undefined {
+export function canServeNbdDevice(device = NBD_DEVICE): HostFault | undefined {
   // The driver's devices are there as long as it is loaded; one of them may be held up, so none is opened.
-  if (!isThere(NBD_DEVICE)) return "the kernel's nbd driver is not loaded, or not there";
-  return hasCapability("CAP_SYS_ADMIN") ? undefined : "CAP_SYS_ADMIN is not in force";
+  if (isThere(device)) return rightsFault();
+  return lacking("the kernel's nbd driver is not loaded, or not there", NBD_DRIVER);
 }
 
 /** @returns why a volume cannot be a mounted file here; undefined when it can. */
-export function canServeFuse(): string | undefined {
-  for (const path of ["/dev/fuse", "/dev/loop-control"]) {
+export function canServeFuse(paths: readonly string[] = FUSE_DEVICES): HostFault | undefined {
+  for (const path of paths) {
     try {
       Deno.openSync(path, { read: true, write: true }).close();
-    } catch {
-      return `${path} does not open`;
+    } catch (error) {
+      const why = `${path} does not open`;
+      const forbidden = error instanceof Deno.errors.PermissionDenied;
+      return forbidden ? forbidding(why) : lacking(why, FUSE_DRIVERS);
     }
   }
-  return hasCapability("CAP_SYS_ADMIN") ? undefined : "CAP_SYS_ADMIN is not in force";
+  return rightsFault();
 }
 
 /** @param least major and minor. @param release of the kernel; this one's by default. */

@@ -2,7 +2,7 @@
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { parseConfig, type RunningAgent, startAgent } from "../../../src/agent/mod.ts";
 import { seededRng, silentLog, systemClock, systemRng } from "../../../src/core/mod.ts";
-import { DataPlane } from "../../../src/dataplane/mod.ts";
+import { DataPlane, frontendFault } from "../../../src/dataplane/mod.ts";
 import { waitUntil } from "../../support/process.ts";
 import { requires } from "../../support/requires.ts";
 import { type TempDir, tempDir } from "../../support/temp.ts";
@@ -275,6 +275,42 @@ Deno.test({
     equal((await agent.volume("data")).size_bytes, 80 * MiB);
   },
 });
+
+Deno.test({
+  name: "agent: a volume whose frontend cannot serve here is refused, and nothing is made",
+  ...needs,
+  async fn() {
+    using temp = tempDir();
+    const agent = await start(temp, "");
+    await using _stop = { [Symbol.asyncDispose]: () => agent.stop() };
+    for (const frontend of ["ublk", "fuse"] as const) {
+      const fault = frontendFault({ frontend, device: false, filesystem: null });
+      if (fault === undefined) continue;
+      const order = { name: frontend, size_bytes: MiB, frontend };
+      await rejects(agent.createVolume(order), ({ code, message, hint }) => {
+        equal(code, fault.code);
+        equal(message, `Cannot create ${frontend}: ${fault.why}`);
+        return hint.includes(fault.advice);
+      });
+      await rejects(agent.volume(frontend), { code: "not-found/volume" });
+    }
+    deepEqual((await agent.status()).volumes, []);
+    const named = () => namesBelow(temp.path).filter((path) => /\/(ublk|fuse)\b/.test(path));
+    deepEqual(named(), []);
+    // The name is free.
+    const made = await agent.createVolume({ name: "ublk", size_bytes: MiB, frontend: "nbd" });
+    equal(made.state, "attached");
+    ok(named().length > 0);
+  },
+});
+
+/** Files and folders below a folder, as paths. */
+function namesBelow(folder: string): string[] {
+  return [...Deno.readDirSync(folder)].flatMap(({ name, isDirectory }) => {
+    const path = `${folder}/${name}`;
+    return isDirectory ? [path, ...namesBelow(path)] : [path];
+  });
+}
 
 Deno.test({
   name: "agent: volumes are made by hand, detached, attached and deleted, and stay over a restart",

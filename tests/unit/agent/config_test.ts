@@ -119,6 +119,12 @@ const MISTAKES: [what: string, text: string, at: string, message: RegExp][] = [
   ["unknown scale key", `${VOLUME}    scale: { treshold: 1% }\n`, "6:14", /mean "threshold"/],
   ["key like nothing", `${VOLUME}    zzzzzzzzzzzzzz: 1\n`, "6:5", /Known here: store, size/],
   ["not a size", `${STORES}volumes:\n  d: { size: large }\n`, "4:14", /"large" is not a size/],
+  [
+    "size in bits",
+    `${STORES}volumes:\n  d: { size: 1Gb }\n`,
+    "4:14",
+    /d\.size: the small b of "1Gb"/,
+  ],
   ["size absent", `${STORES}volumes:\n  d: { store: local }\n`, "4:3", /d\.size: it is required/],
   ["size of nothing", `${STORES}volumes:\n  d: { size: 0 }\n`, "4:14", /at least 1MiB/],
   ["cap below size", `${VOLUME}    max_size: 1MiB\n`, "6:15", /below the size of 1GiB/],

@@ -1,8 +1,8 @@
 /** Whether a file system can follow its volume: judged before anything moves. */
-import { deepEqual, equal, match, throws } from "node:assert/strict";
-import { need } from "../../../src/core/mod.ts";
+import { equal, match, throws } from "node:assert/strict";
 import { parseConfig } from "../../../src/agent/config.ts";
-import { configWarnings, growthObstacle, needGrowth } from "../../../src/agent/growth.ts";
+import { growthObstacle, growthWarning, needGrowth } from "../../../src/agent/growth.ts";
+import type { VolumeConfig } from "../../../src/agent/config_volume.ts";
 import { VolumeUnit } from "../../../src/agent/volume_unit.ts";
 import { growthFault } from "../../../src/dataplane/mod.ts";
 
@@ -15,7 +15,7 @@ function configOf(type: string, grow = "auto") {
     "/",
   );
   if (!config?.volumes["data"]) throw new Error("no such volume");
-  return { config, unit: new VolumeUnit(config.volumes["data"], "/d") };
+  return { unit: new VolumeUnit(config.volumes["data"], "/d") };
 }
 
 Deno.test("growthFault() asks for CAP_SYS_RESOURCE for ext4 alone", () => {
@@ -24,24 +24,16 @@ Deno.test("growthFault() asks for CAP_SYS_RESOURCE for ext4 alone", () => {
   for (const type of ["xfs", "btrfs"]) equal(growthFault(type, WITHOUT_RESOURCE), undefined);
 });
 
-Deno.test("configWarnings() names the volume and what to do, unless the operator grows it", () => {
+Deno.test("growthWarning() names the volume and what to do, unless the operator grows it", () => {
   const lacking = (type: string) => growthFault(type, WITHOUT_RESOURCE);
-  const [warning] = configWarnings(configOf("ext4").config, lacking);
-  equal(warning?.volume, "data");
-  match(warning?.message ?? "", /^Cannot scale data: ext4 grows .*grow: never/);
-  deepEqual(configWarnings(configOf("ext4", "never").config, lacking), []);
-  deepEqual(configWarnings(configOf("xfs").config, lacking), []);
-  deepEqual(configWarnings(configOf("ext4").config, (type) => growthFault(type, ALL)), []);
-});
-
-Deno.test("configWarnings() tells of a ublk device that this machine cannot make", () => {
-  const config = configOf("xfs").config, [data] = Object.values(config.volumes);
-  const volumes = { data: { ...need(data, "the volume"), frontend: "ublk" } } as const;
-  const fault = () => undefined;
-  const [warning] = configWarnings({ volumes }, fault, () => "there is no driver");
-  match(warning?.message ?? "", /^Cannot attach data: there is no driver\. modprobe ublk_drv/);
-  deepEqual(configWarnings({ volumes }, fault, () => undefined), []);
-  deepEqual(configWarnings(config, fault, () => "there is no driver"), []);
+  const warning = (config: VolumeConfig, fault = lacking) => growthWarning(config, fault);
+  match(
+    warning(configOf("ext4").unit.config) ?? "",
+    /^Cannot scale data: ext4 grows .*grow: never/,
+  );
+  equal(warning(configOf("ext4", "never").unit.config), undefined);
+  equal(warning(configOf("xfs").unit.config), undefined);
+  equal(warning(configOf("ext4").unit.config, (type) => growthFault(type, ALL)), undefined);
 });
 
 Deno.test("growthObstacle() and needGrowth() agree with what this process may do", () => {

@@ -38,6 +38,17 @@ Deno.test("parseSize() refuses what is not a size, with a code and a hint", () =
   equal(Number(parseSize("9007199254740991")), Number.MAX_SAFE_INTEGER);
 });
 
+Deno.test("parseSize() refuses bits, which a small b stands for", () => {
+  const cases = [["1Gb", "1G"], ["1gb", "1g"], ["1.5 Tb", "1.5T"], ["8b", "8B"]] as const;
+  for (const [text, bytes] of cases) {
+    throws(() => parseSize(text), {
+      code: "usage/size",
+      message: `Cannot read size: the small b of "${text}" stands for bits`,
+      hint: `Write bytes with a capital B, or leave it out: ${bytes}.`,
+    });
+  }
+});
+
 Deno.test("formatSize() uses the largest unit that keeps a whole", () => {
   const cases: [number, string][] = [
     [0, "0B"],
