@@ -70,6 +70,7 @@ async function start(
   const { volume, directory, filesystem } = options;
   const { path } = await runHostTask("ublkStart", {
     volume,
+    directory,
     device,
     pid: Deno.pid,
     size_bytes,

@@ -5,6 +5,7 @@
 import { PsmaError } from "../../core/mod.ts";
 import { SECTOR_BYTES, UBLK_FEATURE, UBLK_STATE } from "../../codec/mod.ts";
 import { deviceBytes, findUblk, ublkBlockPath, UblkControlRing } from "../../sys/mod.ts";
+import { aloneWith } from "./claim.ts";
 import { lastingUsers, soon, syncDevice } from "./device_users.ts";
 import {
   busyError,
@@ -41,6 +42,8 @@ export interface UblkHostTasks {
   ublkStart: {
     argument: {
       volume: string;
+      /** The volume's own: tasks take turns by a lock in it. */
+      directory: string;
       device: number;
       pid: number;
       size_bytes: number;
@@ -96,13 +99,16 @@ export const UBLK_HANDLERS: HostTaskHandlers<UblkHostTasks> = {
     return Promise.resolve({ device, depth: added.depth });
   },
 
-  async ublkStart({ volume, device, pid, size_bytes, filesystem }) {
+  async ublkStart({ volume, directory, device, pid, size_bytes, filesystem }) {
     using control = new UblkControlRing();
     const path = ublkBlockPath(device);
     const state = control.info(device)?.state;
     if (state === UBLK_STATE.dead) control.start(device, pid);
     else if (state !== UBLK_STATE.live) control.endRecovery(device, pid);
-    if (filesystem !== null && !isMountedFrom(path, filesystem.mount)) {
+    if (filesystem === null) return { path };
+    // Only now: a killed agent's task that is making the file system can go on from here, and is waited for.
+    using _alone = await aloneWith(`${directory}/device`);
+    if (!isMountedFrom(path, filesystem.mount)) {
       const sizeBytes = Math.min(size_bytes, deviceBytes(path));
       await putFilesystem({ volume, device: path, filesystem, sizeBytes });
     }

@@ -228,7 +228,14 @@ async function open({ name, sizeBytes: size_bytes }: TestVolume): Promise<void> 
 
 async function startDevice(one: TestVolume, device: number): Promise<void> {
   const { name, sizeBytes: size_bytes, filesystem } = one, { pid } = plane;
-  const { path } = await host("ublkStart", { volume: name, device, pid, size_bytes, filesystem });
+  const { path } = await host("ublkStart", {
+    volume: name,
+    directory: `${FOLDER}/${name}`,
+    device,
+    pid,
+    size_bytes,
+    filesystem,
+  });
   check(one.device === "" || one.device === path || one === more, `${name} moved to ${path}`);
   one.device = path;
 }
