@@ -33,22 +33,20 @@ const parts: CliParts = {
   },
 
   async startAgent({ config: path, log_level }) {
-    const { loadConfig, startAgent } = await import("./src/agent/mod.ts");
-    const { serveApi } = await import("./src/api/mod.ts");
+    const { loadConfig, makeSocketPlace, startAgent } = await import("./src/agent/mod.ts");
+    const { openApi } = await import("./src/api/mod.ts");
     const { notifyServiceManager } = await import("./src/dataplane/mod.ts");
     const log = createLog({ level: log_level, clock });
     const config = loadConfig(path);
     await using starting = new AsyncDisposableStack();
+    makeSocketPlace(config);
+    // First: who may not have the address must leave volumes alone.
+    const api = await openApi(formatListen(config.api.listen));
+    starting.defer(() => api.stop());
     const agent = await startAgent({ config, version, log, clock, rng: systemRng });
     starting.defer(() => agent.stop());
-    const api = await serveApi({
-      agent,
-      clock,
-      log,
-      token: ensureToken(config.api.token_file, systemRng),
-      version,
-      listen: formatListen(config.api.listen),
-    });
+    const token = ensureToken(config.api.token_file, systemRng);
+    api.serve({ agent, clock, log, token, version });
     // Stopped in this order: first nobody can ask for anything, then volumes are let go.
     starting.defer(() => api.stop());
     starting.defer(() => void notifyServiceManager("STOPPING=1"));

@@ -11,4 +11,5 @@ export {
 export { type ConfigProblem, formatProblem } from "./config_problems.ts";
 export { probeStores } from "./store_watch.ts";
 export { configWarnings } from "./config_warnings.ts";
+export { makeSocketPlace } from "./socket_place.ts";
 export * from "./views.ts";

@@ -1,5 +1,5 @@
-/** Puts the API on a loopback port or a Unix socket, and takes it off again. */
-import { type Clock, type Log, parseListen, serveHttp } from "../core/mod.ts";
+/** Puts the API on a loopback port or a Unix socket, first the address and then an agent, and takes it off again. */
+import { type Clock, listenHttp, type Log, parseListen } from "../core/mod.ts";
 import type { Agent } from "../agent/mod.ts";
 import { createApi } from "./app.ts";
 
@@ -9,34 +9,33 @@ export interface ServeApiOptions {
   readonly log: Log;
   readonly token: string;
   readonly version: string;
-  /** `127.0.0.1:9310`, or `unix:/run/psma.sock`. Port 0: any. */
-  readonly listen: string;
 }
 
 export interface ApiServer {
   /** What a client is given. */
   readonly url: string;
-  /** Ends live streams, lets answers in progress finish, frees the address. */
+  /** Answers for an agent; until then every request is told that there is none yet. */
+  serve(options: ServeApiOptions): void;
+  /** Ends live streams, lets answers in progress finish, frees the address. Idempotent. */
   stop(): Promise<void>;
 }
 
-/** @throws {PsmaError} config/listen beyond loopback, state/address-in-use */
-export async function serveApi(options: ServeApiOptions): Promise<ApiServer> {
-  const address = parseListen(options.listen);
+/**
+ * Takes the address, before there is anything to serve: nothing was made when somebody else has it.
+ * @param listen `127.0.0.1:9310`, or `unix:/run/psma.sock`. Port 0: any.
+ * @throws {PsmaError} config/listen also beyond loopback, state/address-in-use, forbidden/listen
+ */
+export async function openApi(listen: string): Promise<ApiServer> {
+  const address = parseListen(listen);
+  const server = await listenHttp(address, "api.listen");
   const closing = new AbortController();
-  const api = createApi({
-    agent: options.agent,
-    clock: options.clock,
-    log: options.log,
-    token: options.token,
-    version: options.version,
-    closing: closing.signal,
-    check_host: "host" in address,
-  });
-  const server = await serveHttp(address, (request) => api(withoutSignal(request)));
-  options.log.info("the API listens", { url: server.url });
   return {
     url: server.url,
+    serve(options) {
+      const api = createApi({ ...options, closing: closing.signal, check_host: "host" in address });
+      server.answerWith((request) => api(withoutSignal(request)));
+      options.log.info("the API listens", { url: server.url });
+    },
     async stop() {
       closing.abort();
       await server.shutdown();

@@ -26,21 +26,36 @@ export function readNbdDoor(text: string, tls?: NbdTls, public_host?: string): N
   });
 }
 
+export interface NbdDoor {
+  /** `unix:/path`, `host:port` or `nbds://host:port`. */
+  readonly address: string;
+  /** Lets clients in behind TLS, once the store's directory is there. @throws {PsmaError} state/private-directory, sys/... */
+  open(): Promise<void>;
+}
+
 /**
- * Listens. @param directory of the store, for the socket behind TLS.
- * @returns where: `unix:/path`, `host:port` or `nbds://host:port`.
- * @throws {PsmaError} config/tls-file, config/listen, state/address-in-use, state/private-directory, sys/...
+ * Takes the address; of the store's directory nothing is touched yet.
+ * @param directory of the store, for the socket behind TLS.
+ * @throws {PsmaError} config/tls-file, config/listen, state/address-in-use, sys/...
  */
-export async function openNbdDoor(
+export async function listenNbd(
   plane: DataPlane,
   { listen, tls, public_host }: NbdReach,
   directory: string,
   limits: NbdLimits,
-): Promise<string> {
+): Promise<NbdDoor> {
   if (tls === undefined || "path" in listen) {
-    return (await plane.command("serveNbd", { listen, fenced: true, ...limits })).address;
+    const { address } = await plane.command("serveNbd", { listen, fenced: true, ...limits });
+    return { address, open: () => Promise.resolve() };
   }
-  const forward_to = `${makePrivateDirectory(`${directory}/${INNER}`)}/nbd`;
-  await plane.command("serveNbd", { listen: { path: forward_to }, fenced: true, ...limits });
-  return await plane.serveTls({ listen, forward_to, ...tls }, public_host);
+  const inner = `${directory}/${INNER}`;
+  const forward_to = `${inner}/nbd`;
+  const address = await plane.serveTls({ listen, forward_to, ...tls }, public_host);
+  return {
+    address,
+    async open() {
+      makePrivateDirectory(inner);
+      await plane.command("serveNbd", { listen: { path: forward_to }, fenced: true, ...limits });
+    },
+  };
 }

@@ -1,17 +1,21 @@
 /**
- * Starts a store server: directories locked, data plane up, all volumes served again, then HTTP.
+ * Starts a store server: addresses taken, directories locked, all volumes served again, then HTTP answered.
+ * Where an address is another's, nothing has been made.
  *
  * Faults: a data plane that dies takes the server with it (`died` rejects), because volumes that cannot be
  * read must not look served; a start brings everything back.
  */
+import { resolve } from "node:path";
 import {
   type Clock,
   ensureToken,
+  type HttpServer,
+  type ListenAddress,
+  listenHttp,
   type Log,
   parseListen,
   PsmaError,
   type Rng,
-  serveHttp,
   systemClock,
   systemRng,
 } from "../../core/mod.ts";
@@ -24,10 +28,11 @@ import {
 import { VolumeFolders } from "../volume_folders.ts";
 import { createApp } from "./app.ts";
 import { Catalogue } from "./catalogue.ts";
-import { openNbdDoor, readNbdDoor } from "./nbd_door.ts";
+import { listenNbd, readNbdDoor } from "./nbd_door.ts";
 
 /** A server that was just killed may take a moment to end. */
-const LOCK_WITHIN_MS = 2000;
+const RELEASED_WITHIN_MS = 2000;
+const LISTEN_EVERY_MS = 100;
 const TOKEN_NAME = ".psma-token";
 
 export interface StoreOptions {
@@ -66,41 +71,78 @@ export interface RunningStore {
 export async function startStore(options: StoreOptions): Promise<RunningStore> {
   const { directories, log, clock = systemClock, rng = systemRng } = options;
   const http = parseListen(options.listen);
-  const door = readNbdDoor(options.nbd, options.nbd_tls, options.nbd_host);
+  const reach = readNbdDoor(options.nbd, options.nbd_tls, options.nbd_host);
   const first = directories[0];
   if (first === undefined) {
     throw new PsmaError("config/store", "Cannot serve a store: it has no directory");
   }
   await using cleanup = new AsyncDisposableStack();
+  await makeSocketPlaces(directories, [http, reach.listen]);
+  const server = await listenReleased(http, clock);
+  cleanup.defer(() => server.shutdown());
+  // Disposed of last: nobody else may have a directory that the data plane still writes to.
+  const locks = cleanup.use(new AsyncDisposableStack());
+  const plane = await DataPlane.start({ log, onEvent: (event) => logEvent(log, event) });
+  cleanup.defer(() => plane.stop().catch(() => {}));
+  let dead: string | undefined;
+  plane.died.catch((error: PsmaError) => dead = error.message);
+  const door = await listenNbd(plane, reach, first, options.nbd_limits ?? {});
   const folders: VolumeFolders[] = [];
   for (const directory of directories) {
     const one = new VolumeFolders(await realDirectory(directory), { log, clock, rng });
-    cleanup.use(await one.lock(LOCK_WITHIN_MS));
+    locks.use(await one.lock(RELEASED_WITHIN_MS));
     await one.sweep();
     folders.push(one);
   }
   const token_file = options.token_file ?? `${first}/${TOKEN_NAME}`;
   const token = ensureToken(token_file, rng);
-  const plane = await DataPlane.start({ log, onEvent: (event) => logEvent(log, event) });
-  cleanup.defer(() => plane.stop().catch(() => {}));
-  let dead: string | undefined;
-  plane.died.catch((error: PsmaError) => dead = error.message);
-  const address = await openNbdDoor(plane, door, first, options.nbd_limits ?? {});
+  await door.open();
   const { capacity_bytes } = options;
   const catalogue = await Catalogue.open({ folders, plane, capacity_bytes, log, clock, rng });
   const app = createApp({ catalogue, token, notReady: () => dead, log });
-  const server = await serveHttp(http, app.fetch);
+  server.answerWith(app.fetch);
+  // Stopped first, so that nobody asks for what is being closed.
   cleanup.defer(() => server.shutdown());
   const running = cleanup.move();
   const { url } = server;
-  log.info("store ready", { url, nbd: address, volumes: (await catalogue.list()).length });
+  log.info("store ready", { url, nbd: door.address, volumes: (await catalogue.list()).length });
   return {
     url,
-    nbd_address: address,
+    nbd_address: door.address,
     token_file,
     died: plane.died,
     stop: () => running.disposeAsync(),
   };
+}
+
+/**
+ * A socket inside one of the store's directories needs that directory first. Nobody else can listen in one
+ * that is missing, so a server that finds its address taken has made none.
+ */
+async function makeSocketPlaces(
+  directories: readonly string[],
+  addresses: readonly ListenAddress[],
+): Promise<void> {
+  for (const directory of directories) {
+    const inside = `${resolve(directory)}/`;
+    if (addresses.some((one) => "path" in one && one.path.startsWith(inside))) {
+      await realDirectory(directory);
+    }
+  }
+}
+
+/** Listens for HTTP, once a server that was just killed has let go. */
+async function listenReleased(address: ListenAddress, clock: Clock): Promise<HttpServer> {
+  const until_ms = clock.monotonicMs() + RELEASED_WITHIN_MS;
+  while (true) {
+    try {
+      return await listenHttp(address, "--listen");
+    } catch (error) {
+      const taken = error instanceof PsmaError && error.code === "state/address-in-use";
+      if (!taken || clock.monotonicMs() >= until_ms) throw error;
+      await clock.sleep(LISTEN_EVERY_MS);
+    }
+  }
 }
 
 function logEvent(log: Log, { type, severity, message, volume }: DataPlaneEvent) {

@@ -1,7 +1,7 @@
 /** The client against the served API, over TCP and a Unix socket. */
 import { deepEqual, equal, rejects } from "node:assert/strict";
 import { AgentClient } from "../../../src/api/client.ts";
-import { serveApi } from "../../../src/api/mod.ts";
+import { openApi } from "../../../src/api/mod.ts";
 import { silentLog, systemClock } from "../../../src/core/mod.ts";
 import { freePort } from "../../support/process.ts";
 import { tempDir } from "../../support/temp.ts";
@@ -11,8 +11,9 @@ const TOKEN = "a-token";
 
 async function served(listen: string) {
   const agent = recordingAgent();
-  const options = { agent, clock: systemClock, log: silentLog, token: TOKEN, version: "0" };
-  return { agent, server: await serveApi({ ...options, listen }) };
+  const server = await openApi(listen);
+  server.serve({ agent, clock: systemClock, log: silentLog, token: TOKEN, version: "0" });
+  return { agent, server };
 }
 
 for (const place of ["tcp", "unix"]) {
@@ -91,7 +92,7 @@ Deno.test("a socket that a killed server left behind is taken over; a living one
   }
 });
 
-Deno.test("serveApi() refuses addresses beyond this machine", async () => {
+Deno.test("openApi() refuses addresses beyond this machine", async () => {
   for (const listen of ["0.0.0.0:9310", "192.168.1.2:9310", "example.com:80", "9310", ""]) {
     await rejects(served(listen), { code: "config/listen" }, listen);
   }

@@ -1,6 +1,6 @@
 /** The command line as a user meets it: verbs, misuse, exit codes, JSON; against a served API where it asks one. */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
-import { serveApi } from "../../../src/api/mod.ts";
+import { openApi } from "../../../src/api/mod.ts";
 import { type CliParts, runCli } from "../../../src/cli/mod.ts";
 import { PsmaError, silentLog, systemClock } from "../../../src/core/mod.ts";
 import { freePort } from "../../support/process.ts";
@@ -205,14 +205,9 @@ Deno.test("verbs that ask the agent print what it says, for people and programs"
   const agent = recordingAgent();
   const token_file = temp.file("token");
   Deno.writeTextFileSync(token_file, "correct-horse-battery-staple\n", { mode: 0o600 });
-  const server = await serveApi({
-    agent,
-    clock: systemClock,
-    log: silentLog,
-    token: "correct-horse-battery-staple",
-    version: "0",
-    listen: `unix:${temp.file("api.sock")}`,
-  });
+  const token = "correct-horse-battery-staple";
+  const server = await openApi(`unix:${temp.file("api.sock")}`);
+  server.serve({ agent, clock: systemClock, log: silentLog, token, version: "0" });
   const ask = (...args: string[]) =>
     psma([...args, "--url", server.url, "--token-file", token_file]);
   try {
