@@ -23,6 +23,7 @@ import {
   openFile,
   type Reactor,
   readNow,
+  releaseFile,
   truncateFile,
   writeNow,
 } from "../sys/mod.ts";
@@ -320,6 +321,7 @@ export class FileBackend implements Backend {
     while (this.#inFlight + (this.#unaligned?.waiting ?? 0) > 0) await this.#reactor.sleep(1);
     this.#unaligned?.release();
     this.#reactor.ring.unregister(this.#kind);
+    if (this.#unaligned !== undefined) releaseFile(this.#fd);
     closeFile(this.#fd);
   }
 }

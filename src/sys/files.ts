@@ -3,7 +3,7 @@ import { cString, errno, libc, sysError } from "./libc.ts";
 
 const O_RDONLY = 0, O_RDWR = 2, O_CREAT = 0o100, O_EXCL = 0o200, O_CLOEXEC = 0o2000000;
 const O_DIRECT = Deno.build.arch === "aarch64" ? 0o200000 : 0o40000;
-const LOCK_EX_NB = 2 | 4, EAGAIN = 11;
+const LOCK_UN = 8, LOCK_EX_NB = 2 | 4, EAGAIN = 11;
 const SEEK_DATA = 3, SEEK_HOLE = 4, SEEK_END = 2;
 const ENXIO = 6;
 const STATFS_BYTES = 120;
@@ -39,6 +39,11 @@ export function closeFile(fd: number): void {
  */
 export function claimFile(fd: number): boolean {
   return libc().flock(fd, LOCK_EX_NB) >= 0 || errno() !== EAGAIN;
+}
+
+/** Gives a claim up at once: the ring may keep the file itself for a moment after it is closed. */
+export function releaseFile(fd: number): void {
+  libc().flock(fd, LOCK_UN);
 }
 
 /** Bytes by the end of the file or device. */

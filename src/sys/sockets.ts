@@ -13,7 +13,8 @@ const TCP_NODELAY = 1, TCP_KEEPIDLE = 4, TCP_KEEPINTVL = 5, TCP_KEEPCNT = 6, TCP
 const SHUT_RDWR = 2;
 const EADDRINUSE = 98, ECONNREFUSED = 111;
 const UNIX_PATH_BYTES_MAX = 107;
-const BACKLOG = 128;
+/** Who finds it full on a Unix socket is refused at once, not made to wait; the kernel takes less where it must. */
+const BACKLOG = 1024;
 
 /** Where a stream socket lives. */
 export type SocketAddress = { readonly path: string } | {
