@@ -97,6 +97,8 @@ export interface Ring {
   ): void;
   /** Operations pushed and not yet handed to the kernel. */
   readonly pending: number;
+  /** True while completions have arrived that were not reaped. */
+  readonly hasArrived: boolean;
   /** Hands over what was pushed; waits for `waitFor` completions, at most `timeoutMs` (0: no limit). */
   submit(waitFor: number, timeoutMs: number): void;
   /** Calls handlers of all completions that have arrived. @returns how many. */
@@ -358,7 +360,7 @@ export class UringRing implements Ring {
       // What the kernel took shows in its head, also when the wait itself was interrupted.
       this.#pending = (this.#sqTail - Atomics.load(this.#sqHeadShared, 0)) >>> 0;
       if (result >= 0) {
-        if (this.#pending === 0 || this.#hasCompletions()) return;
+        if (this.#pending === 0 || this.hasArrived) return;
         continue;
       }
       const code = errno();
@@ -367,7 +369,7 @@ export class UringRing implements Ring {
     }
   }
 
-  #hasCompletions(): boolean {
+  get hasArrived(): boolean {
     return this.#cqHead !== Atomics.load(this.#cqTailShared, 0);
   }
 
