@@ -82,8 +82,9 @@ export class Reactor implements Turns {
         for (let turn = 0; turn < TURNS; turn++) await null;
         this.#runHooks();
       }
-      const ready = this.#settled || this.#arrivesSoon();
-      this.ring.submit(ready ? 0 : 1, this.#grace > 0 ? GRACE_MS : 0);
+      if (this.#settled || !this.#arrivesSoon()) {
+        this.ring.submit(this.#settled ? 0 : 1, this.#grace > 0 ? GRACE_MS : 0);
+      }
       this.batches++;
       this.#reaped = this.ring.reap();
       this.#runHooks();
@@ -94,6 +95,7 @@ export class Reactor implements Turns {
    * Looks for the next completion for a moment before the thread sleeps. One client with one request at a time
    * answers a reply with its next request sooner than a sleeping thread can be woken. Only while that comes true:
    * looks in vain are paid for by later ones. Nothing is looked for after a longer pause, so idling costs nothing.
+   * @returns whether something has arrived; what was pushed has been submitted then.
    */
   #arrivesSoon(): boolean {
     if (this.#reaped === 0 || this.#reaped > LOOK_AFTER_MOST) return false;
