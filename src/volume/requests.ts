@@ -82,6 +82,14 @@ export class Requests {
     return slot;
   }
 
+  /** Says what is asked for. Positional for the hot path. */
+  describe(slot: number, code: number, at: number, length: number, flags: number): void {
+    this.code[slot] = code;
+    this.flags[slot] = flags;
+    this.at[slot] = at;
+    this.length[slot] = length;
+  }
+
   /** The volume is done: the frontend replies with `errno[slot]` and then releases the slot. */
   complete(slot: number): void {
     (this.#owners[this.#owner[slot] as number] as RequestHandler)(slot);

@@ -332,11 +332,7 @@ export class FuseExport {
   }
 
   #submit(slot: number, code: number, at: number, length: number, flags: number): void {
-    const requests = this.#requests;
-    requests.code[slot] = code;
-    requests.flags[slot] = flags;
-    requests.at[slot] = at;
-    requests.length[slot] = length;
+    this.#requests.describe(slot, code, at, length, flags);
     this.#volume.submit(slot);
   }
 

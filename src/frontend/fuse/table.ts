@@ -7,10 +7,10 @@
  * queue and then copies it; were this process killed while a page of the copy's destination had still to be
  * made, the copy would end there and the application would get EIO.
  */
-import { need } from "../../core/mod.ts";
 import { FUSE_WRITE_PAYLOAD_BYTES } from "../../codec/mod.ts";
 import { populateMemory, type Reactor, setIoFlusher } from "../../sys/mod.ts";
 import { HEADROOM, type Requests, slotBytes } from "../../volume/mod.ts";
+import { SessionTable } from "../session_table.ts";
 import { ledgerOf } from "./ledger.ts";
 
 /** An export as its completions see it. */
@@ -33,9 +33,8 @@ export class FuseTable {
   readonly marks: Uint32Array;
   /** 1 where a slot's memory is present. */
   readonly present: Uint8Array;
-  readonly #sessions: (FuseSession | undefined)[] = [];
+  readonly #sessions = new SessionTable<FuseSession>("FUSE export");
   readonly #requests: Requests;
-  #first = 0;
 
   constructor(reactor: Reactor, requests: Requests) {
     this.#requests = requests;
@@ -51,20 +50,18 @@ export class FuseTable {
     const { ring } = reactor;
     this.pollKind = ring.register((index, result, flags) => this.#at(index).onPoll(result, flags));
     this.cancelKind = ring.register((index) => this.#at(index).onCancelled());
-    reactor.afterBatch.push(() => this.#askAll());
+    const ask = (session: FuseSession) => session.ask();
+    reactor.afterBatch.push(() => this.#sessions.visitAll(ask));
     setIoFlusher();
   }
 
   /** @returns the export's index. */
   add(session: FuseSession): number {
-    const free = this.#sessions.indexOf(undefined);
-    const index = free < 0 ? this.#sessions.length : free;
-    this.#sessions[index] = session;
-    return index;
+    return this.#sessions.add(session);
   }
 
   remove(index: number): void {
-    this.#sessions[index] = undefined;
+    this.#sessions.remove(index);
   }
 
   /** Makes a slot's memory present. */
@@ -78,15 +75,7 @@ export class FuseTable {
   }
 
   #at(index: number): FuseSession {
-    return need(this.#sessions[index], "FUSE export");
-  }
-
-  /** Begins with another export each time, so that one cannot take every slot that becomes free. */
-  #askAll(): void {
-    const sessions = this.#sessions, count = sessions.length;
-    if (count === 0) return;
-    this.#first = (this.#first + 1) % count;
-    for (let i = 0; i < count; i++) sessions[(this.#first + i) % count]?.ask();
+    return this.#sessions.at(index);
   }
 }
 

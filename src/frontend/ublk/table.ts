@@ -3,10 +3,11 @@
  * slots, and the table that finds an export by its index. Handlers are registered once, because neither the
  * ring nor the requests forget them: exports come and go, this stays.
  */
-import { assert, need } from "../../core/mod.ts";
+import { assert } from "../../core/mod.ts";
 import { UBLK_DEPTH_MAX } from "../../codec/mod.ts";
 import { type Reactor, setIoFlusher } from "../../sys/mod.ts";
 import type { Requests } from "../../volume/mod.ts";
+import { SessionTable } from "../session_table.ts";
 
 /** An export as its completions see it. */
 export interface UblkSession {
@@ -23,12 +24,9 @@ export class UblkTable {
   readonly kind: number;
   /** Of each slot's data, made once: a bigint per copy would be garbage per request. */
   readonly addresses: readonly bigint[];
-  readonly #sessions: (UblkSession | undefined)[] = [];
-  readonly #requests: Requests;
-  #first = 0;
+  readonly #sessions = new SessionTable<UblkSession>("ublk export");
 
   constructor(reactor: Reactor, requests: Requests) {
-    this.#requests = requests;
     this.addresses = Array.from(
       { length: requests.count },
       (_, slot) => BigInt(requests.dataAddress(slot)),
@@ -39,7 +37,10 @@ export class UblkTable {
     this.kind = reactor.ring.register((index, result) =>
       this.#at(Math.floor(index / UBLK_DEPTH_MAX)).onTag(index % UBLK_DEPTH_MAX, result)
     );
-    reactor.afterBatch.push(() => this.#serveWaiting());
+    const serve = (session: UblkSession) => session.serveWaiting();
+    reactor.afterBatch.push(() => {
+      if (requests.freeCount > 0) this.#sessions.visitAll(serve);
+    });
     // A hook that runs after ours may be the one that frees a slot.
     requests.onFree.push(() => {
       reactor.hooksWanted = true;
@@ -54,27 +55,17 @@ export class UblkTable {
 
   /** @returns the export's index. */
   add(session: UblkSession): number {
-    const free = this.#sessions.indexOf(undefined);
-    const index = free < 0 ? this.#sessions.length : free;
+    const index = this.#sessions.add(session);
     assert(index < MAX_EXPORTS, "too many ublk exports");
-    this.#sessions[index] = session;
     return index;
   }
 
   remove(index: number): void {
-    this.#sessions[index] = undefined;
+    this.#sessions.remove(index);
   }
 
   #at(index: number): UblkSession {
-    return need(this.#sessions[index], "ublk export");
-  }
-
-  /** Begins with another export each time, so that one cannot take every slot that becomes free. */
-  #serveWaiting(): void {
-    const sessions = this.#sessions, count = sessions.length;
-    if (count === 0 || this.#requests.freeCount === 0) return;
-    this.#first = (this.#first + 1) % count;
-    for (let i = 0; i < count; i++) sessions[(this.#first + i) % count]?.serveWaiting();
+    return this.#sessions.at(index);
   }
 }
 
