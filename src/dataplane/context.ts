@@ -1,6 +1,6 @@
 /** What the data-plane thread has once for all its volumes, as an open volume sees it. */
 import type { BackendCalls, Operations } from "../backend/mod.ts";
-import type { Clock, MemorySource } from "../core/mod.ts";
+import type { Clock, MemorySource, Rng } from "../core/mod.ts";
 import type { Digest } from "../mirror/mod.ts";
 import type { Reactor } from "../sys/mod.ts";
 import type { Requests } from "../volume/mod.ts";
@@ -19,6 +19,7 @@ export interface DataPlaneContext {
   readonly clock: Clock;
   /** For what is timed per request. */
   readonly batchClock: Clock;
+  readonly rng: Rng;
   readonly memory: MemorySource;
   readonly files: DiskFiles;
   readonly digest: Digest;

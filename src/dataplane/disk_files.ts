@@ -40,6 +40,11 @@ export class DiskFiles implements VolumeFiles {
     }
   }
 
+  /** With those above it; one that is there is no error. */
+  makeDirectory(path: string): void {
+    Deno.mkdirSync(path, { recursive: true, mode: 0o700 });
+  }
+
   /** What is not there is no error. */
   remove(path: string): void {
     try {

@@ -1,5 +1,13 @@
 /** The data plane's commands: finds the volume, does the work, answers or refuses. Runs on its own thread. */
-import { type Clock, type MemorySource, PsmaError, systemClock, toPsmaError } from "../core/mod.ts";
+import {
+  type Clock,
+  type MemorySource,
+  PsmaError,
+  type Rng,
+  systemClock,
+  systemRng,
+  toPsmaError,
+} from "../core/mod.ts";
 import { BackendCalls, BatchClock, Operations } from "../backend/mod.ts";
 import { createHeldArena, NbdServer } from "../frontend/mod.ts";
 import type { Digest } from "../mirror/mod.ts";
@@ -53,6 +61,7 @@ export class Service implements DataPlaneContext {
   readonly calls: BackendCalls;
   readonly clock: Clock = systemClock;
   readonly batchClock: BatchClock;
+  readonly rng: Rng = systemRng;
   readonly memory: MemorySource = mappedMemory;
   readonly files: DiskFiles;
   readonly digest: Digest;

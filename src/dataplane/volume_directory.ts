@@ -5,7 +5,7 @@ import type { DiskFiles } from "./disk_files.ts";
 export class VolumeDirectory {
   /** Makes the directory when it is absent. */
   constructor(readonly path: string, readonly files: DiskFiles) {
-    Deno.mkdirSync(path, { recursive: true, mode: 0o700 });
+    files.makeDirectory(path);
   }
 
   /** @returns undefined when the volume was never made. @throws {PsmaError} state/manifest */

@@ -89,7 +89,7 @@ async function openActive(
  */
 export async function openBackend(
   spec: BackendSpec,
-  { reactor, operations, repeats, ask }: DataPlaneContext,
+  { reactor, operations, repeats, rng, ask }: DataPlaneContext,
   expectedSizeBytes?: number,
   volume?: string,
 ): Promise<Backend> {
@@ -102,6 +102,7 @@ export async function openBackend(
       ...way,
       reactor,
       operations,
+      rng,
       onEvent: (event) => repeats.tell({ ...event, ...(volume === undefined ? {} : { volume }) }),
       ...(expectedSizeBytes === undefined ? {} : { expectedSizeBytes }),
     }), { patient: expectedSizeBytes !== undefined });

@@ -5,7 +5,7 @@
  *
  * x86-64 and aarch64 glibc. Not promised: musl, 32-bit.
  */
-import { errnoText, PsmaError } from "../core/mod.ts";
+import { assert, errnoText, PsmaError } from "../core/mod.ts";
 
 const QUICK = {
   __errno_location: { parameters: [], result: "pointer" },
@@ -75,11 +75,38 @@ const SLOW = {
   statfs: { parameters: ["buffer", "buffer"], result: "i32", nonblocking: true },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-let quick: Deno.DynamicLibrary<typeof QUICK>["symbols"] | undefined;
+type Libc = Deno.DynamicLibrary<typeof QUICK>["symbols"];
+
+/** Another kernel in the place of this machine's, with the calls that it knows: a simulated one. */
+export interface Kernel {
+  readonly calls: Partial<Libc>;
+  /** Of the call that failed last. */
+  readonly errno: number;
+  /** The bytes of a mapping, shared with whoever else has them. */
+  mapping(address: number, length: number): Uint8Array<ArrayBuffer>;
+}
+
+let kernel: Kernel | undefined;
+
+/** From here on this thread's calls go to another kernel; undefined: to the machine's own again. */
+export function useKernel(other: Kernel | undefined): void {
+  kernel = other;
+  quick = other?.calls as Libc | undefined;
+}
+
+/** The bytes behind an address that mmap gave. */
+export function mappedBytes(address: bigint, length: number): Uint8Array<ArrayBuffer> {
+  if (kernel) return kernel.mapping(Number(address), length);
+  const pointer = Deno.UnsafePointer.create(address);
+  assert(pointer !== null, "mmap gave null");
+  return new Uint8Array(Deno.UnsafePointerView.getArrayBuffer(pointer, length));
+}
+
+let quick: Libc | undefined;
 let slow: Deno.DynamicLibrary<typeof SLOW>["symbols"] | undefined;
 
 /** Calls that return at once. @throws {PsmaError} sys/libc where there is no glibc. */
-export function libc(): Deno.DynamicLibrary<typeof QUICK>["symbols"] {
+export function libc(): Libc {
   return quick ??= openLibc(QUICK);
 }
 
@@ -105,6 +132,7 @@ let errnoView: Deno.UnsafePointerView | undefined;
 
 /** The calling thread's errno, valid right after a quick call that failed. */
 export function errno(): number {
+  if (kernel) return kernel.errno;
   // A thread's errno has one address for all its life, and each thread loads this module for itself.
   if (errnoView === undefined) {
     const at = libc().__errno_location();

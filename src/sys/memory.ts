@@ -1,6 +1,6 @@
 /** Memory outside V8's heap: fixed addresses that the kernel may read and write while we do other work. */
 import { assert, type Memory, type MemorySource } from "../core/mod.ts";
-import { errno, libc, sysError } from "./libc.ts";
+import { errno, libc, mappedBytes, sysError } from "./libc.ts";
 
 const PROT_READ = 1, PROT_READ_WRITE = 3;
 const SC_PAGESIZE = 30;
@@ -69,8 +69,5 @@ function map(
   const value = BigInt(address);
   // mmap answers -errno as a huge address; MAP_FAILED is all ones.
   if (value >= 0xfffffffffffff000n || value === 0n) throw sysError(doing, errno());
-  const pointer = Deno.UnsafePointer.create(value);
-  assert(pointer !== null, "mmap gave null");
-  const buffer = Deno.UnsafePointerView.getArrayBuffer(pointer, length);
-  return { address: Number(value), bytes: new Uint8Array(buffer) };
+  return { address: Number(value), bytes: mappedBytes(value, length) };
 }

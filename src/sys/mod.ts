@@ -3,7 +3,7 @@ export * from "./block_device.ts";
 export * from "./descriptor.ts";
 export * from "./files.ts";
 export * from "./gather.ts";
-export { cString, sysError } from "./libc.ts";
+export { cString, type Kernel, sysError, useKernel } from "./libc.ts";
 export * from "./fuse_device.ts";
 export * from "./holder.ts";
 export * from "./pidfd.ts";

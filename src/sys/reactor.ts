@@ -8,7 +8,7 @@
  * at most TURNS awaits without an operation of the ring in between; a longer chain is only delayed, by
  * the grace rounds, never lost as long as it ends within them.
  */
-import { type Deferred, systemClock, type Turns } from "../core/mod.ts";
+import { type Clock, type Deferred, systemClock, type Turns } from "../core/mod.ts";
 import { FSYNC_DATASYNC } from "../codec/mod.ts";
 import { libc, sysError } from "./libc.ts";
 import { allocateMemory, type Memory, unmapMemory } from "./memory.ts";
@@ -25,6 +25,7 @@ const O_RDONLY = 0,
   O_CLOEXEC = 0o2000000;
 const O_WRONLY_CREATE_TRUNCATE = 0o1101;
 const MAX_WAITERS = 4096;
+const SMALL_BYTES = 4096, SMALL_MAX = 64;
 /** See `#arrivesSoon`. */
 const LOOK_MS = 0.05, LOOK_AFTER_MOST = 2, LOOK_AGAIN_AFTER = 64, LOOK_CREDIT_MAX = 16;
 
@@ -51,6 +52,8 @@ export class Reactor implements Turns {
   batches = 0;
   readonly #waiters: Waiter[] = [];
   readonly #freeWaiters: number[] = [];
+  /** Memory of SMALL_BYTES that nobody uses now. */
+  readonly #small: Memory[] = [];
   readonly #kind: number;
   readonly #unheardKind: number;
   #grace = 0;
@@ -61,7 +64,11 @@ export class Reactor implements Turns {
   #settled = false;
   #running = false;
 
-  constructor(readonly ring: Ring) {
+  /** @param clock what a look for the next completion is timed by. */
+  constructor(
+    readonly ring: Ring,
+    readonly clock: Pick<Clock, "monotonicMs"> = systemClock,
+  ) {
     this.#kind = ring.register((index, result) => this.#settle(index, result));
     this.#unheardKind = ring.register(() => {});
   }
@@ -100,14 +107,14 @@ export class Reactor implements Turns {
   #arrivesSoon(): boolean {
     if (this.#reaped === 0 || this.#reaped > LOOK_AFTER_MOST) return false;
     if (this.#lookCredit <= 0 && ++this.#looksLeftOut % LOOK_AGAIN_AFTER !== 0) return false;
-    const until = systemClock.monotonicMs() + LOOK_MS;
+    const until = this.clock.monotonicMs() + LOOK_MS;
     do {
       this.ring.submit(0, 0);
       if (this.ring.hasArrived) {
         this.#lookCredit = Math.min(LOOK_CREDIT_MAX, this.#lookCredit + 1);
         return true;
       }
-    } while (systemClock.monotonicMs() < until);
+    } while (this.clock.monotonicMs() < until);
     this.#lookCredit -= 2;
     return false;
   }
@@ -178,12 +185,12 @@ export class Reactor implements Turns {
   }
 
   async connect(fd: number, sockaddr: Uint8Array): Promise<number> {
-    const memory = copyOut(sockaddr);
+    const memory = this.#copyOut(sockaddr);
     const result = await this.#wait(
       memory,
       (i) => this.ring.connect(fd, memory.address, sockaddr.length, this.#kind, i),
     );
-    releaseMemory(memory);
+    this.#release(memory);
     return result;
   }
 
@@ -205,10 +212,10 @@ export class Reactor implements Turns {
   /** Rings after `ms`, in this thread's own time, or when it is cancelled. */
   alarm(ms: number): Alarm {
     const { promise, resolve } = Promise.withResolvers<void>();
-    const timespec = copyOut(timespecBytes(ms));
+    const timespec = this.#copyOut(timespecBytes(ms));
     let index = this.#hold(timespec, () => {
       index = -1;
-      releaseMemory(timespec);
+      this.#release(timespec);
       resolve();
     });
     this.ring.timeout(timespec.address, this.#kind, index);
@@ -232,7 +239,7 @@ export class Reactor implements Turns {
       return result;
     };
     const fd = check("create", await this.#open(temporary, O_WRONLY_CREATE_TRUNCATE, 0o600));
-    const memory = copyOut(bytes);
+    const memory = this.#copyOut(bytes);
     try {
       let written = 0;
       while (written < bytes.length) {
@@ -241,16 +248,16 @@ export class Reactor implements Turns {
       }
       check("sync", await this.fsync(fd));
     } finally {
-      releaseMemory(memory);
+      this.#release(memory);
       libc().close(fd);
     }
-    const from = copyOut(cString(temporary)), to = copyOut(cString(path));
+    const from = this.#copyOut(cString(temporary)), to = this.#copyOut(cString(path));
     const renamed = await this.#wait(
       [from, to],
       (i) => this.ring.renameat(from.address, to.address, this.#kind, i),
     );
-    releaseMemory(from);
-    releaseMemory(to);
+    this.#release(from);
+    this.#release(to);
     check("rename", renamed);
     await this.syncDirectory(path.replace(/\/[^/]*$/, "") || "/");
   }
@@ -267,13 +274,28 @@ export class Reactor implements Turns {
   }
 
   async #open(path: string, flags: number, mode: number): Promise<number> {
-    const memory = copyOut(cString(path));
+    const memory = this.#copyOut(cString(path));
     const fd = await this.#wait(
       memory,
       (i) => this.ring.openat(memory.address, flags | O_CLOEXEC, mode, this.#kind, i),
     );
-    releaseMemory(memory);
+    this.#release(memory);
     return fd;
+  }
+
+  /** Bytes at a fixed address, for the kernel to read. Small ones are re-used by `#release`. */
+  #copyOut(bytes: Uint8Array): Memory {
+    const memory = bytes.length <= SMALL_BYTES
+      ? this.#small.pop() ?? allocateMemory(SMALL_BYTES)
+      : allocateMemory(bytes.length);
+    memory.bytes.set(bytes);
+    return memory;
+  }
+
+  #release(memory: Memory) {
+    if (memory.bytes.length === SMALL_BYTES && this.#small.length < SMALL_MAX) {
+      this.#small.push(memory);
+    } else unmapMemory(memory);
   }
 
   #wait(held: unknown, push: (index: number) => void): Promise<number> {
@@ -311,22 +333,6 @@ const ONE = new Uint8Array(new BigUint64Array([1n]).buffer);
 /** Adds one to an eventfd's counter, which ends the reads that wait for it. */
 export function signalEventFd(fd: number): void {
   libc().write(fd, ONE, 8n);
-}
-
-const small: Memory[] = [];
-
-/** Bytes at a fixed address, for the kernel to read. Small ones are re-used by `releaseMemory`. */
-function copyOut(bytes: Uint8Array): Memory {
-  const memory = bytes.length <= 4096
-    ? small.pop() ?? allocateMemory(4096)
-    : allocateMemory(bytes.length);
-  memory.bytes.set(bytes);
-  return memory;
-}
-
-function releaseMemory(memory: Memory) {
-  if (memory.bytes.length === 4096 && small.length < 64) small.push(memory);
-  else unmapMemory(memory);
 }
 
 /** `struct __kernel_timespec` for a duration. */
