@@ -19,8 +19,8 @@ export class MirrorLink {
   writeThrough = false;
   /** Between the first step of a commit and its outcome: both sides must hold every write; no way back. */
   committing = false;
-  /** Operations on the target that the application's writes started and that are not complete. */
-  targetInFlight = 0;
+  /** Of the mirror that leads back once the target is active; see `Sides.prepareReverse`. */
+  reverse: MirrorLink | undefined;
   /** Called when write-through ended because the target failed or was too slow. */
   onFallback: ((reason: string) => void) | undefined;
   /** Bytes of chunks that became dirty by the application's writes. */

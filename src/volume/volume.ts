@@ -19,10 +19,9 @@ import { type Backend, OPERATION, OPERATION_FLAG, type Operations } from "../bac
 import { Counters } from "./counters.ts";
 import type { MirrorLink, Range } from "./link.ts";
 import type { Requests } from "./requests.ts";
-import { WritesInFlight } from "./writes_in_flight.ts";
+import { Sides } from "./sides.ts";
 
 const EINVAL = 22, ENOSPC = 28, EPERM = 1, EOPNOTSUPP = 95, ESHUTDOWN = 108;
-const SIDE = { source: 1, target: 2 } as const;
 
 export interface VolumeOptions {
   readonly name: string;
@@ -39,22 +38,16 @@ export class Volume {
   readonly readOnly = false;
   readonly counters: Counters = new Counters();
   #sizeBytes: number;
-  /** Where writes go first and reads come from, until a cutover begins. */
-  #active: Backend;
+  readonly #sides: Sides;
+  /** Where reads come from: the active backend, until a cutover begins. */
   #readFrom: Backend;
-  #link: MirrorLink | undefined;
   #closed = false;
   #heldMicrosMax = 0;
   readonly #operations: Operations;
   readonly #requests: Requests;
   readonly #turns: Turns;
   readonly #clock: Clock;
-  readonly #sourceOwner: number;
-  readonly #targetOwner: number;
   readonly #readOwner: number;
-  readonly #writes: WritesInFlight;
-  /** 1: answered without the target, where the write may still land; it counts as in flight until then. */
-  readonly #abandoned: Uint8Array;
   /** Whom a slot's read was asked of. */
   readonly #askedOf: Backend[];
   #inFlight = 0;
@@ -63,24 +56,20 @@ export class Volume {
   constructor(options: VolumeOptions) {
     this.name = options.name;
     this.#sizeBytes = options.sizeBytes;
-    this.#active = options.active;
     this.#readFrom = options.active;
     this.#operations = options.operations;
     this.#requests = options.requests;
     this.#turns = options.turns;
     this.#clock = options.clock;
-    this.#sourceOwner = options.operations.registerOwner((slot, errno) =>
-      this.#sourceDone(slot, errno)
-    );
-    this.#targetOwner = options.operations.registerOwner((slot, errno) =>
-      this.#targetDone(slot, errno)
-    );
     this.#readOwner = options.operations.registerOwner((slot, errno) =>
       this.#readDone(slot, errno)
     );
-    this.#abandoned = new Uint8Array(options.requests.count);
     this.#askedOf = new Array<Backend>(options.requests.count).fill(options.active);
-    this.#writes = new WritesInFlight(options.requests, options.turns);
+    this.#sides = new Sides({
+      ...options,
+      onDone: (slot) => this.#finish(slot),
+      onEnded: () => this.#wakeWaiting(),
+    });
     this.counters.set(COUNTER.sizeBytes, options.sizeBytes);
   }
 
@@ -89,15 +78,20 @@ export class Volume {
   }
 
   get active(): Backend {
-    return this.#active;
+    return this.#sides.active;
   }
 
   get link(): MirrorLink | undefined {
-    return this.#link;
+    return this.#sides.link;
   }
 
   get inFlight(): number {
     return this.#inFlight;
+  }
+
+  /** Operations on the mirror's target that the application's writes started and that have not ended. */
+  get inFlightAtTarget(): number {
+    return this.#sides.underWayAtTarget;
   }
 
   /** Hot path. The slot's code, flags, at, length, session and cookie are filled in; its owner gets it back. */
@@ -114,7 +108,7 @@ export class Volume {
     }
     const code = requests.code[slot] as number;
     if (code === OPERATION.read) this.#read(slot, this.#readFrom);
-    else if (code === OPERATION.flush) this.#toBothSides(slot);
+    else if (code === OPERATION.flush) this.#sides.submit(slot);
     else this.#write(slot);
   }
 
@@ -133,13 +127,13 @@ export class Volume {
     }
     // Zeros that go to a mirror too are as fast as its far side: nobody knows how fast that is.
     const fast = ((requests.flags[slot] as number) & OPERATION_FLAG.fastZero) !== 0;
-    return fast && this.#link?.writeThrough === true ? EOPNOTSUPP : 0;
+    return fast && this.link?.writeThrough === true ? EOPNOTSUPP : 0;
   }
 
   #read(slot: number, from: Backend) {
     const requests = this.#requests;
     requests.pin(slot);
-    requests.waitingFor[slot] = SIDE.source;
+    requests.waitingFor[slot] = 1;
     this.#askedOf[slot] = from;
     from.submit(
       this.#operations.take(
@@ -155,11 +149,13 @@ export class Volume {
   }
 
   #write(slot: number) {
-    const requests = this.#requests, link = this.#link;
+    const requests = this.#requests, link = this.#sides.link;
     const at = requests.at[slot] as number, length = requests.length[slot] as number;
     if (link !== undefined) {
       // Writes that overlap must reach both sides in one order, or the sides differ for good.
-      if (link.isLocked(at, length) || (link.writeThrough && this.#writes.touch(at, length))) {
+      if (
+        link.isLocked(at, length) || (link.writeThrough && this.#sides.writes.touch(at, length))
+      ) {
         link.waiting.push(slot);
         return;
       }
@@ -167,106 +163,33 @@ export class Volume {
         // It waited for a lock since it was admitted: now it is done at the mirror's speed, not half done.
         requests.flags[slot] = (requests.flags[slot] as number) & ~OPERATION_FLAG.fastZero;
         link.map.markUnstable(at, length);
+        link.reverse?.map.markUnstable(at, length);
         link.taint(at, length);
       } else link.changedBytes += link.map.markDirty(at, length) * link.map.chunkBytes;
     }
-    this.#toBothSides(slot);
-  }
-
-  /** A write or flush: to the active backend, and in write-through to the target too. */
-  #toBothSides(slot: number) {
-    const requests = this.#requests, link = this.#link;
-    const both = link !== undefined && link.writeThrough;
-    this.#writes.add(slot);
-    requests.waitingFor[slot] = both ? SIDE.source | SIDE.target : SIDE.source;
-    requests.pin(slot);
-    if (both) {
-      requests.pin(slot);
-      link.targetInFlight++;
-    }
-    const code = requests.code[slot] as number;
-    this.#active.submit(this.#operationFor(slot, this.#sourceOwner, code));
-    if (both) {
-      const targetCode = code === OPERATION.trim ? OPERATION.writeZeroes : code;
-      link.target.submit(this.#operationFor(slot, this.#targetOwner, targetCode));
-    }
-  }
-
-  #operationFor(slot: number, owner: number, code: number): number {
-    const requests = this.#requests;
-    return this.#operations.take(
-      owner,
-      slot,
-      code,
-      requests.at[slot] as number,
-      requests.length[slot] as number,
-      requests.dataAddress(slot),
-      requests.flags[slot] as number,
-    );
+    this.#sides.submit(slot);
   }
 
   #readDone(slot: number, errno: number) {
     const requests = this.#requests;
     requests.unpin(slot);
     // During a cutover both sides hold everything, so the other one can still answer; after it, the new one.
-    if (errno !== 0 && this.#askedOf[slot] !== this.#active && !this.#closed) {
-      return this.#read(slot, this.#active);
+    if (errno !== 0 && this.#askedOf[slot] !== this.active && !this.#closed) {
+      return this.#read(slot, this.active);
     }
     requests.errno[slot] = errno;
     this.#finish(slot);
   }
 
-  #sourceDone(slot: number, errno: number) {
-    const requests = this.#requests;
-    // Not so when the source was left by a cutover meanwhile: then its answer says nothing any more.
-    if (((requests.waitingFor[slot] as number) & SIDE.source) !== 0) {
-      if (errno !== 0) requests.errno[slot] = errno;
-      this.#sideDone(slot, SIDE.source);
-    }
-    requests.unpin(slot);
-  }
-
-  #targetDone(slot: number, errno: number) {
-    const requests = this.#requests, link = this.#link;
-    if (link !== undefined) link.targetInFlight--;
-    // A slot that was acknowledged without the target waits no more; its chunks are dirty already.
-    if (((requests.waitingFor[slot] as number) & SIDE.target) !== 0) {
-      if (errno !== 0) {
-        if (link === undefined || link.committing) requests.errno[slot] = errno;
-        else this.dropWriteThrough("the target failed a write");
-      }
-      if (((requests.waitingFor[slot] as number) & SIDE.target) !== 0) {
-        this.#sideDone(slot, SIDE.target);
-      }
-    }
-    if (this.#abandoned[slot] === 1) this.#landed(slot);
-    requests.unpin(slot);
-  }
-
-  /** What was left behind has ended at the target. */
-  #landed(slot: number) {
-    this.#abandoned[slot] = 0;
-    if (this.#requests.waitingFor[slot] !== 0) return;
-    this.#writes.remove(slot);
-    this.#wakeWaiting();
-  }
-
   /** A write has ended: what waited for its range may go on. */
   #wakeWaiting() {
-    this.#writes.tellWaiters();
-    const link = this.#link;
+    this.#sides.writes.tellWaiters();
+    const link = this.#sides.link;
     if (link !== undefined && link.waiting.length > 0) this.#resume(link);
-  }
-
-  #sideDone(slot: number, side: number) {
-    const waitingFor = (this.#requests.waitingFor[slot] as number) & ~side;
-    this.#requests.waitingFor[slot] = waitingFor;
-    if (waitingFor === 0) this.#finish(slot);
   }
 
   #finish(slot: number) {
     const requests = this.#requests;
-    if (this.#abandoned[slot] === 0) this.#writes.remove(slot);
     const micros = (this.#clock.monotonicMs() - (requests.startedMs[slot] as number)) * 1000;
     this.counters.record(
       requests.code[slot] as number,
@@ -285,64 +208,37 @@ export class Volume {
 
   /** Changes are tracked from here on, those of writes that are in flight among them. */
   attachLink(link: MirrorLink): void {
-    this.#link = link;
-    const requests = this.#requests;
-    for (let i = 0; i < this.#writes.count; i++) {
-      const slot = this.#writes.slotAt(i);
-      link.map.markDirty(requests.at[slot] as number, requests.length[slot] as number);
-    }
+    this.#sides.attach(link);
   }
 
   /** Ends mirroring: writes that wait for a lock go on; nothing goes to the target any more. */
   async detachLink(): Promise<void> {
-    const link = this.#link;
+    const link = this.link;
     if (!link) return;
     this.dropWriteThrough(undefined);
-    while (link.targetInFlight > 0) await this.#turns.sleep(1);
-    this.#link = undefined;
+    while (this.inFlightAtTarget > 0) await this.#turns.sleep(1);
+    this.#sides.link = undefined;
     this.#resume(link);
   }
 
   /** New writes go to both sides from now on. */
   enterWriteThrough(): void {
-    if (this.#link) this.#link.writeThrough = true;
+    if (this.link) this.link.writeThrough = true;
   }
 
   /**
-   * Leaves the target behind, at once: what was on its way there becomes dirty, and writes that waited
-   * only for it are acknowledged. Does nothing while a commit is under way.
+   * Leaves the target behind, at once: see `Sides.leaveTarget`.
    * @param reason undefined when asked for, else told to `onFallback`.
    */
   dropWriteThrough(reason: string | undefined): void {
-    const link = this.#link, requests = this.#requests;
-    if (!link || !link.writeThrough || link.committing) return;
-    link.writeThrough = false;
-    const pending: number[] = [];
-    for (let i = 0; i < this.#writes.count; i++) {
-      const slot = this.#writes.slotAt(i);
-      link.map.markDirty(requests.at[slot] as number, requests.length[slot] as number);
-      if (((requests.waitingFor[slot] as number) & SIDE.target) !== 0) pending.push(slot);
-    }
-    for (const slot of pending) {
-      this.#abandoned[slot] = 1;
-      this.#sideDone(slot, SIDE.target);
-    }
-    // What is still on its way there would keep its range from being copied: it ends now.
-    if (link.targetInFlight > 0 || link.hasLocks) link.target.abort();
-    if (reason !== undefined) link.onFallback?.(reason);
-    this.#turns.wake();
+    this.#sides.leaveTarget(reason);
   }
 
   /** Milliseconds that the oldest write has waited for the target alone or for a lock; 0 when none does. */
   mirrorWaitMs(): number {
     const requests = this.#requests, now = this.#clock.monotonicMs();
-    let longest = 0;
-    for (const slot of this.#link?.waiting ?? []) {
-      longest = Math.max(longest, now - (requests.startedMs[slot] as number));
-    }
-    for (let i = 0; i < this.#writes.count; i++) {
-      const slot = this.#writes.slotAt(i);
-      if (requests.waitingFor[slot] !== SIDE.target) continue;
+    let longest = this.#sides.waitForTargetMs(now);
+    for (const slot of this.link?.waiting ?? []) {
       longest = Math.max(longest, now - (requests.startedMs[slot] as number));
     }
     return longest;
@@ -350,17 +246,17 @@ export class Volume {
 
   /** True when a write in flight touches the range. */
   hasWriteIn(range: Range): boolean {
-    return this.#writes.touch(range.at, range.length);
+    return this.#sides.writes.touch(range.at, range.length);
   }
 
   /** New writes to the range wait until `unlock`. Resolves when those in flight there are complete. */
   async lock(range: Range): Promise<void> {
-    this.#link?.lock(range);
-    await this.#writes.leave(range);
+    this.link?.lock(range);
+    await this.#sides.writes.leave(range);
   }
 
   unlock(range: Range): void {
-    const link = this.#link;
+    const link = this.link;
     if (!link) return;
     link.unlock(range);
     this.#resume(link);
@@ -368,17 +264,17 @@ export class Volume {
 
   /** Marks again what a flush of the target that begins now cannot cover. */
   markWritesUnstable(): void {
-    const requests = this.#requests, link = this.#link;
-    if (!link?.writeThrough) return;
-    for (let i = 0; i < this.#writes.count; i++) {
-      const slot = this.#writes.slotAt(i);
-      link.map.markUnstable(requests.at[slot] as number, requests.length[slot] as number);
-    }
+    this.#sides.markWritesUnstable();
+  }
+
+  /** Before a cutover whose former source is to be followed: see `Sides.prepareReverse`. */
+  prepareReverse(reverse: MirrorLink): void {
+    this.#sides.prepareReverse(reverse);
   }
 
   /** Cutover, step 3: reads come from the target; from here until the outcome both sides hold every write. */
   beginCommit(): void {
-    const link = this.#link;
+    const link = this.link;
     if (!link?.writeThrough) return;
     link.committing = true;
     this.#readFrom = link.target;
@@ -386,32 +282,22 @@ export class Volume {
 
   /** The commit did not happen: the source is what it was. */
   undoCommit(): void {
-    if (this.#link) this.#link.committing = false;
-    this.#readFrom = this.#active;
+    const link = this.link;
+    if (link) {
+      link.committing = false;
+      link.reverse = undefined;
+    }
+    this.#readFrom = this.active;
   }
 
   /** The commit is durable: the target is the active backend, with its size. @returns the former one. */
   finishCommit(sizeBytes: number): Backend {
-    const link = this.#link, former = this.#active;
-    if (link) {
-      this.#active = link.target;
-      this.#readFrom = link.target;
-      this.#link = undefined;
-      this.#leaveSource();
-      this.#resume(link);
-    }
+    const former = this.active;
+    const ended = this.#sides.exchange();
+    this.#readFrom = this.active;
+    if (ended) this.#resume(ended);
     this.setSize(sizeBytes);
     return former;
-  }
-
-  /** The target is active: nobody waits for the former source any more. */
-  #leaveSource() {
-    const requests = this.#requests, pending: number[] = [];
-    for (let i = 0; i < this.#writes.count; i++) {
-      const slot = this.#writes.slotAt(i);
-      if (((requests.waitingFor[slot] as number) & SIDE.source) !== 0) pending.push(slot);
-    }
-    for (const slot of pending) this.#sideDone(slot, SIDE.source);
   }
 
   /** Only larger: applications may have seen the old size. */
@@ -437,8 +323,8 @@ export class Volume {
     try {
       return await asked.dataExtents(from, length);
     } catch (error) {
-      if (asked === this.#active) throw error;
-      return await this.#active.dataExtents(from, length);
+      if (asked === this.active) throw error;
+      return await this.active.dataExtents(from, length);
     }
   }
 
@@ -456,8 +342,7 @@ export class Volume {
     this.#closed = true;
     await this.drained();
     if (!first) return;
-    this.#operations.unregisterOwner(this.#sourceOwner);
-    this.#operations.unregisterOwner(this.#targetOwner);
+    this.#sides.close();
     this.#operations.unregisterOwner(this.#readOwner);
   }
 

@@ -105,7 +105,7 @@ Deno.test({
       volume.enterWriteThrough();
       assert.equal(await zeroes(thread, volume, fastZero), EOPNOTSUPP);
       assert.deepEqual(await volume.dataExtents(0, BLOCK), [{ at: 0, length: BLOCK }]);
-      assert.equal(link.targetInFlight, 0);
+      assert.equal(volume.inFlightAtTarget, 0);
       volume.dropWriteThrough(undefined);
       assert.equal(await zeroes(thread, volume, fastZero), 0);
       assert.deepEqual(await volume.dataExtents(0, BLOCK), []);
