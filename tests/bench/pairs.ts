@@ -24,6 +24,8 @@ export interface BenchOptions {
   readonly rounds: number;
   /** Seconds that one run of one side should measure for. */
   readonly seconds: number;
+  /** Bytes of each file that is served, where the bench has no size of its own; absent for its default. */
+  readonly size_bytes?: number;
   /** Only works that match; absent for all. */
   readonly work?: RegExp;
   /** Only these peers, and only these storages; absent for all. */
@@ -57,8 +59,8 @@ export interface Figure<Sample> {
   readonly work: string;
   readonly unit: string;
   readonly better: Better;
-  /** Takes it from what a run gave: a positive number in `unit`. */
-  of(sample: Sample): number;
+  /** Takes it from what a run gave: a positive number in `unit`, or undefined where this run had no such thing. */
+  of(sample: Sample): number | undefined;
 }
 
 /** Who takes turns. */
@@ -72,15 +74,17 @@ export interface Turns<Sample> {
   readonly rounds: number;
   readonly ours: Contestant<Sample>;
   readonly peers: readonly Contestant<Sample>[];
+  /** Whether a first, unmeasured run of everyone makes a difference; default true. */
+  readonly warmUp?: boolean;
   readonly signal?: AbortSignal | undefined;
 }
 
 /**
  * Runs everyone once to warm up, unmeasured, then in turns; each round begins with another one.
- * @returns by figure, then by peer. @throws {Error} for a figure that is not positive, and when interrupted.
+ * @returns by figure, then by peer; without those that one of the two never gave. @throws {Error} for a figure that is not positive, and when interrupted.
  */
 export async function measureTurns<Sample>(turns: Turns<Sample>): Promise<BenchResult[]> {
-  const { figures, rounds, ours, peers, signal } = turns;
+  const { figures, rounds, ours, peers, warmUp = true, signal } = turns;
   const all = [ours, ...peers];
   if (!(rounds >= 1)) throw new Error(`Cannot measure: ${rounds} is not a number of rounds`);
   const samples = new Map(all.map((contestant) => [contestant, [] as Sample[]]));
@@ -89,12 +93,12 @@ export async function measureTurns<Sample>(turns: Turns<Sample>): Promise<BenchR
     const sample = await contestant.run();
     for (const { work, unit, of } of figures) {
       const figure = of(sample);
-      if (figure > 0 && Number.isFinite(figure)) continue;
+      if (figure === undefined || figure > 0 && Number.isFinite(figure)) continue;
       throw new Error(`Cannot measure ${work}: ${contestant.name} gave ${figure} ${unit}`);
     }
     return sample;
   };
-  for (const contestant of all) await run(contestant);
+  if (warmUp) { for (const contestant of all) await run(contestant); }
   for (let round = 0; round < rounds; round++) {
     const first = round % all.length;
     for (const contestant of [...all.slice(first), ...all.slice(0, first)]) {
@@ -104,27 +108,34 @@ export async function measureTurns<Sample>(turns: Turns<Sample>): Promise<BenchR
   return figures.flatMap((figure) => {
     const series = (contestant: Contestant<Sample>) =>
       (samples.get(contestant) ?? []).map((sample) => figure.of(sample));
-    return peers.map((peer) => compare(figure, series(ours), series(peer), peer.name));
+    return peers.map((peer) => compare(figure, series(ours), series(peer), peer.name))
+      .filter((result) => result.rounds > 0);
   });
 }
 
 function compare(
   { work, unit, better }: Omit<Figure<never>, "of">,
-  ours: readonly number[],
-  peer: readonly number[],
+  ours: readonly (number | undefined)[],
+  peer: readonly (number | undefined)[],
   peer_name: string,
 ): BenchResult {
-  const ratios = ours.map((figure, round) => figure / (peer[round] ?? NaN));
+  const rounds = ours.flatMap((figure, round) => {
+    const other = peer[round];
+    return figure === undefined || other === undefined ? [] : [{ figure, other }];
+  });
+  const ratios = rounds.map(({ figure, other }) => figure / other);
+  const ours_median = median(rounds.map(({ figure }) => figure));
+  const peer_median = median(rounds.map(({ other }) => other));
   return {
     work,
-    ours: median(ours),
-    peer: median(peer),
+    ours: ours_median,
+    peer: peer_median,
     peer_name,
     unit,
     better,
-    ratio: median(ours) / median(peer),
+    ratio: ours_median / peer_median,
     spread: (Math.max(...ratios) - Math.min(...ratios)) / median(ratios),
-    rounds: ours.length,
+    rounds: rounds.length,
   };
 }
 

@@ -1,13 +1,15 @@
 /**
  * Runs a bench of this folder; without a name it lists them.
  *
- *     deno task bench NAME [--json] [--rounds N] [--seconds N] [--work PATTERN] [--peer NAME]… [--storage NAME]… [--write]
+ *     deno task bench NAME [--json] [--rounds N] [--seconds N] [--size SIZE] [--work PATTERN] [--peer NAME]…
+ *       [--storage NAME]… [--write]
  *
  * With `--json` it prints one object per line: `{bench, work, ours, peer, peer_name, unit, ratio, spread, rounds,
  * better}`. PATTERN is a regular expression, upper and lower case alike.
  */
 import { parseArgs } from "node:util";
 import { fileURLToPath } from "node:url";
+import { parseSize } from "../../src/core/mod.ts";
 import { whatIsMissing } from "../support/requires.ts";
 import { setUp, TEST_PACKAGES } from "../support/setup.ts";
 import type { Bench, BenchOptions, BenchResult } from "./pairs.ts";
@@ -17,6 +19,7 @@ const USAGE = `deno task bench [NAME] [options]
   --json          one object per line
   --rounds N      rounds per work (5)
   --seconds N     seconds of one run (3)
+  --size SIZE     of the volume, where a bench lets it be chosen
   --work PATTERN  only works that match this regular expression
   --peer NAME     only this peer; may be given again
   --storage NAME  only files on this storage; may be given again
@@ -34,6 +37,7 @@ const { values, positionals } = parseArgs({
     json: { type: "boolean", default: false },
     rounds: { type: "string", default: "5" },
     seconds: { type: "string", default: "3" },
+    size: { type: "string" },
     work: { type: "string" },
     peer: { type: "string", multiple: true },
     storage: { type: "string", multiple: true },
@@ -129,6 +133,15 @@ function positive(text: string, option: string): number {
   Deno.exit(2);
 }
 
+function size(text: string): number {
+  try {
+    return parseSize(text);
+  } catch {
+    warn(`Cannot use --size: "${text}" is not a size like 256MiB`);
+    Deno.exit(2);
+  }
+}
+
 function pattern(text: string): RegExp {
   try {
     return new RegExp(text, "i");
@@ -152,6 +165,7 @@ const options: BenchOptions = {
   rounds: Math.ceil(positive(values.rounds, "rounds")),
   seconds: positive(values.seconds, "seconds"),
   signal: interruption(),
+  ...(values.size === undefined ? {} : { size_bytes: size(values.size) }),
   ...(values.work === undefined ? {} : { work: pattern(values.work) }),
   ...(values.peer === undefined ? {} : { peers: values.peer }),
   ...(values.storage === undefined ? {} : { storages: values.storage }),

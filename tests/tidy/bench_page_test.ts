@@ -1,6 +1,7 @@
 /** The page of figures keeps its prose and shows every result where it belongs. */
 import { deepEqual, equal, throws } from "node:assert/strict";
 import { pageWith } from "../bench/dataplane/page.ts";
+import { mirrorPageWith } from "../bench/mirror/page.ts";
 import type { BenchResult } from "../bench/pairs.ts";
 import { read } from "./tree.ts";
 
@@ -46,4 +47,22 @@ Deno.test("pageWith() refuses a page without markers; the real page has them", (
   const results = ["tmpfs", "disk"].map((storage) => result(`${storage}/nbd w`, "A", 1));
   throws(() => pageWith("no markers", results, () => ""), /dataplane tmpfs: begin/);
   pageWith(read("docs/BENCHMARKS.md"), results, () => "");
+});
+
+Deno.test("mirrorPageWith() has a table for what is idle and one for each load and phase", () => {
+  const page = mirrorPageWith(read("docs/BENCHMARKS.md"), [
+    result("tmpfs/idle sync", "A", 2),
+    result("tmpfs/4k QD32: time to ready", "B", 2),
+    result("tmpfs/4k QD32, sync: p99", "B", 3),
+  ], (storage) => `about ${storage}`);
+  const [, own = ""] = /<!-- mirror tmpfs: begin -->([^]*)<!-- mirror tmpfs: end -->/.exec(page) ??
+    [];
+  deepEqual(own.split("\n").filter((line) => /^\||about/.test(line) && !line.includes("---")), [
+    "about tmpfs",
+    "| without an application | unit, better | psma | A | ratio (spread) |",
+    "| idle sync | IOPS, higher | 2,000 | 1,000 | **2.00×** (0.25) |",
+    "| 4k QD32 | unit, better | psma | B | ratio (spread) |",
+    "| time to ready | IOPS, higher | 2,000 | 1,000 | **2.00×** (0.25) |",
+    "| sync: p99 | IOPS, higher | 3,000 | 1,000 | **3.00×** (0.25) |",
+  ]);
 });

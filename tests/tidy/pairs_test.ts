@@ -41,6 +41,19 @@ Deno.test("measureTurns() refuses figures that cannot be", async () => {
   await rejects(measureTurns({ ...turnsOf([], [[]]), rounds: 0 }), /0 is not a number of rounds/);
 });
 
+Deno.test("measureTurns() leaves out what a side never had, and rounds in which one of the two had it not", async () => {
+  const log: string[] = [];
+  const some = (figures: number[]) => (sample: number) =>
+    figures.includes(sample) ? undefined : sample;
+  const turns = turnsOf([10, 20, 30], [[1, 2, 3], [10, 20, 10]], log);
+  const figures = [{ work: "w", unit: "s", better: "lower", of: some([1, 2, 3, 20]) } as const];
+  const results = await measureTurns({ ...turns, figures, warmUp: false });
+  equal(log.join(""), "ABC" + "BCA" + "CAB");
+  const result = { work: "w", unit: "s", better: "lower" } as const;
+  const peer = { peer: 10, peer_name: "C", ratio: 2, spread: 1, rounds: 2 };
+  deepEqual(results, [{ ...result, ours: 20, ...peer }]);
+});
+
 Deno.test("measureTurns() ends between two runs when interrupted", async () => {
   const log: string[] = [];
   const interrupted = new AbortController();

@@ -5,14 +5,19 @@ import { run } from "../../support/process.ts";
 import type { BenchOptions, BenchResult } from "../pairs.ts";
 import { fileSystemOf, folderOf, type Storage, STORAGES } from "./storage.ts";
 
-const pagePath = fileURLToPath(new URL("../../../docs/BENCHMARKS.md", import.meta.url));
+/** docs/BENCHMARKS.md. */
+export const pagePath: string = fileURLToPath(
+  new URL("../../../docs/BENCHMARKS.md", import.meta.url),
+);
+
+const DATAPLANE_PROGRAMS = ["nbdkit", "qemu-nbd", "qemu-storage-daemon", "fio"];
 
 /** Writes the tables of the storages that were measured. @throws {Error} when the page lacks a marker. */
 export async function writePage(
   results: readonly BenchResult[],
   options: BenchOptions,
 ): Promise<string> {
-  const machine = await machineText(options);
+  const machine = await machineText(options, DATAPLANE_PROGRAMS);
   const text = Deno.readTextFileSync(pagePath);
   Deno.writeTextFileSync(
     pagePath,
@@ -40,7 +45,8 @@ export function pageWith(
   return text;
 }
 
-function replaceBetween(text: string, name: string, content: string): string {
+/** Puts `content` between the markers of that name. @throws {Error} when the page lacks one. */
+export function replaceBetween(text: string, name: string, content: string): string {
   const begin = `<!-- ${name}: begin -->`, end = `<!-- ${name}: end -->`;
   const from = text.indexOf(begin), to = text.indexOf(end);
   if (from < 0 || to < from) {
@@ -49,14 +55,13 @@ function replaceBetween(text: string, name: string, content: string): string {
   return `${text.slice(0, from + begin.length)}\n\n${content}\n\n${text.slice(to)}`;
 }
 
-async function machineText({ rounds, seconds }: BenchOptions): Promise<string> {
+/** Where and how it was measured, and with which versions of the programs. */
+export async function machineText(
+  { rounds, seconds }: BenchOptions,
+  programs: readonly string[],
+): Promise<string> {
   const [cpu] = cpus();
-  const versions = await Promise.all([
-    version("nbdkit", ["--version"]),
-    version("qemu-nbd", ["--version"]),
-    version("qemu-storage-daemon", ["--version"]),
-    version("fio", ["--version"]),
-  ]);
+  const versions = await Promise.all(programs.map(version));
   return [
     `- ${new Date().toISOString().slice(0, 10)}, ${cpus().length} × ${cpu?.model ?? "?"},`,
     `  Linux ${Deno.osRelease()}, load average at the end ${loadavg()[0]?.toFixed(1)}`,
@@ -65,13 +70,14 @@ async function machineText({ rounds, seconds }: BenchOptions): Promise<string> {
   ].join("\n");
 }
 
-async function version(command: string, args: readonly string[]): Promise<string> {
-  const { stdout } = await run(command, args);
+async function version(command: string): Promise<string> {
+  const { stdout } = await run(command, ["--version"]);
   const found = /\d+(\.\d+)+/.exec(stdout)?.[0] ?? "?";
   return `${command} ${found}`;
 }
 
-function placeText(storage: Storage): string {
+/** The folder of a storage, and what file system it is on. */
+export function placeText(storage: Storage): string {
   const folder = folderOf(storage);
   const { type, source } = fileSystemOf(folder);
   return `- files in ${folder} (${type}${type === source ? "" : ` on ${source}`}), page cache warm`;
@@ -84,10 +90,11 @@ function tablesText(results: readonly BenchResult[]): string {
     const [, frontend = ""] = /^[^/]*\/(\S+) /.exec(result.work) ?? [];
     frontends.set(frontend, [...frontends.get(frontend) ?? [], result]);
   }
-  return [...frontends].map(([frontend, own]) => tableText(frontend, own)).join("\n\n");
+  return [...frontends].map(([frontend, own]) => tableText(`over ${frontend}`, own)).join("\n\n");
 }
 
-function tableText(frontend: string, results: readonly BenchResult[]): string {
+/** One table: a row a work and unit, two columns a peer. A work's first word is left out. */
+export function tableText(head: string, results: readonly BenchResult[]): string {
   const peers = [...new Set(results.map(({ peer_name }) => peer_name))];
   const rows = Map.groupBy(results, ({ work, unit }) => `${work}\0${unit}`);
   const lines = [...rows.values()].map((row) => {
@@ -101,7 +108,7 @@ function tableText(frontend: string, results: readonly BenchResult[]): string {
     const work = (first?.work ?? "").replace(/^\S+ /, "");
     return [work, `${first?.unit}, ${first?.better}`, figure(first?.ours ?? NaN), ...cells];
   });
-  const heads = [`over ${frontend}`, "unit, better", "psma"];
+  const heads = [head, "unit, better", "psma"];
   for (const peer of peers) heads.push(peer, "ratio (spread)");
   return [heads, heads.map(() => "---"), ...lines].map((cells) => `| ${cells.join(" | ")} |`)
     .join("\n");
