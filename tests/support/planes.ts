@@ -45,6 +45,14 @@ export class FarStore implements AsyncDisposable {
     };
   }
 
+  /** Deletes a volume that nobody uses any more, and its bytes. */
+  async remove(name: string): Promise<void> {
+    await this.plane.command("unexportNbd", { name });
+    await this.plane.command("closeVolume", { name });
+    Deno.removeSync(this.temp.file(`far-${name}`));
+    Deno.removeSync(this.temp.file(`far-${name}.d`), { recursive: true });
+  }
+
   /** What an agent's main thread answers to its data plane's questions. */
   get questions(): QuestionHandlers {
     return {

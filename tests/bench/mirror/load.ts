@@ -1,5 +1,5 @@
 /**
- * The application: fio's nbd engine writing 4 KiB at random, with each request's latency and moment on record,
+ * The application: fio's nbd engine with 4 KiB at random, each request's latency and moment on record,
  * so that any stretch of time can be looked at afterwards, to the millisecond.
  */
 import { start } from "../../support/process.ts";
@@ -7,7 +7,9 @@ import { start } from "../../support/process.ts";
 export interface LoadKind {
   readonly work: string;
   readonly depth: number;
-  /** Requests per second that it asks for at most; null for all that it gets. */
+  /** Default: all of them write. */
+  readonly reads_percent?: number;
+  /** Requests per second that it asks for at most, of reads and of writes each; null for all that it gets. */
   readonly rate: number | null;
 }
 
@@ -39,27 +41,36 @@ export interface Load extends AsyncDisposable {
 export class LatencyLog {
   constructor(readonly moments_ms: Float64Array, readonly latencies_us: Float64Array) {}
 
-  /** @returns undefined for a stretch in which nothing completed. */
-  in({ from_ms, to_ms }: Stretch): Latencies | undefined {
-    const own = this.latencies_us.filter((_, index) => {
+  /** Latencies of a stretch, the shortest first. */
+  sorted({ from_ms, to_ms }: Stretch): Float64Array {
+    return this.latencies_us.filter((_, index) => {
       const at_ms = this.moments_ms[index] ?? NaN;
       return at_ms >= from_ms && at_ms < to_ms;
     }).sort();
+  }
+
+  /** @returns undefined for a stretch in which nothing completed. */
+  in(stretch: Stretch): Latencies | undefined {
+    const own = this.sorted(stretch);
     if (own.length === 0) return undefined;
-    const at = (share: number) => own[Math.min(own.length - 1, Math.floor(own.length * share))];
     return {
-      operations_per_s: own.length / (to_ms - from_ms) * 1000,
-      p99_us: at(0.99) ?? NaN,
-      p999_us: at(0.999) ?? NaN,
+      operations_per_s: own.length / (stretch.to_ms - stretch.from_ms) * 1000,
+      p99_us: quantile(own, 0.99),
+      p999_us: quantile(own, 0.999),
       max_us: own.at(-1) ?? NaN,
     };
   }
 }
 
+/** @param sorted the smallest first. */
+export function quantile(sorted: Float64Array, level: number): number {
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * level))] ?? NaN;
+}
+
 /** Starts it and waits for its first requests. @param directory for its log; on tmpfs it disturbs nobody. */
 export async function startLoad(
   uri: string,
-  { depth, rate }: LoadKind,
+  { depth, rate, reads_percent = 0 }: LoadKind,
   size_bytes: number,
   directory: string,
 ): Promise<Load> {
@@ -68,10 +79,11 @@ export async function startLoad(
     "--name=load",
     "--ioengine=nbd",
     `--uri=${uri}`,
-    "--rw=randwrite",
+    "--rw=randrw",
+    `--rwmixread=${reads_percent}`,
     "--bs=4k",
     `--iodepth=${depth}`,
-    ...(rate === null ? [] : [`--rate_iops=${rate}`]),
+    ...(rate === null ? [] : [`--rate_iops=${rate},${rate}`]),
     "--thread",
     `--size=${size_bytes}`,
     "--norandommap",
