@@ -70,13 +70,21 @@ export const SKIP_FILE_VARIABLE = "PSMA_TEST_SKIPS";
 /** The shared data sets, beside the checkout. */
 export const dataDir: string = fileURLToPath(new URL("../../../shared/data", import.meta.url));
 
-// A plain user's PATH, and a service's, leaves out the folders where losetup and mkfs are.
-for (const folder of ["/usr/sbin", "/sbin"]) {
+// A plain user's PATH, and a service's, leaves out the folders where losetup and mkfs are, and
+// everybody's leaves out the one where Debian puts a version of PostgreSQL.
+for (const folder of ["/usr/sbin", "/sbin", ...postgresFolders()]) {
   const path = Deno.env.get("PATH") ?? "/usr/bin:/bin";
   if (!path.split(":").includes(folder)) Deno.env.set("PATH", `${path}:${folder}`);
 }
 
 const reported = new Set<string>();
+
+function postgresFolders(): string[] {
+  const versions = "/usr/lib/postgresql";
+  if (!exists(versions)) return [];
+  return [...Deno.readDirSync(versions)].map(({ name }) => Number(name))
+    .sort((a, b) => b - a).map((version) => `${versions}/${version}/bin`);
+}
 
 /** Says whether a test can run here: `Deno.test({ name, ...requires({ root: true }), fn })`. */
 export function requires(requirements: Requirements): { ignore: boolean } {

@@ -21,6 +21,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   mount: ["mount", "umount", "losetup"],
   nbdkit: ["nbdkit"],
   openssl: ["openssl"],
+  postgresql: ["initdb", "pg_amcheck"],
   procps: ["ps"],
   "qemu-system-common": ["qemu-storage-daemon"],
   "qemu-utils": ["qemu-img", "qemu-nbd"],

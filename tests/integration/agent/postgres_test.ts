@@ -1,0 +1,34 @@
+/**
+ * PostgreSQL on a mounted volume while the volume moves to a store server, moves again, and while agent and store are
+ * killed: pgbench's clients see no error, and afterwards every page, index and account is as it must be.
+ */
+import { MountedNode, mountedNodeNeeds } from "../../support/mounted_node.ts";
+import { Postgres } from "../../support/postgres.ts";
+import { tempDir } from "../../support/temp.ts";
+
+const MIB = 2 ** 20;
+
+Deno.test({
+  name: "agent: pgbench sees no error across first sync, switches and kills, and the books balance",
+  ...mountedNodeNeeds({ commands: ["initdb", "pgbench", "pg_amcheck", "setpriv"] }),
+  async fn() {
+    using temp = tempDir();
+    await using node = await MountedNode.start(temp);
+    const postgres = await Postgres.create(`${node.mount}/pg`, temp.file("s"));
+    node.use(postgres);
+    postgres.work();
+    await postgres.worked();
+    await node.scale(640 * MIB);
+    await postgres.worked();
+    await node.killAgent();
+    await postgres.worked();
+    await node.killStore();
+    await postgres.worked();
+    await node.scale(768 * MIB);
+    await postgres.worked();
+    await postgres.endWork();
+    await postgres.checkBooks();
+    await postgres.endWhole();
+    await node.endWhole();
+  },
+});
