@@ -1,0 +1,23 @@
+/** A volume's own files on a virtual disk: durable replacement by the real reactor, mapping by real calls. */
+import { DiskFiles } from "../../src/dataplane/disk_files.ts";
+import type { Reactor } from "../../src/sys/mod.ts";
+import type { Machine } from "./machine.ts";
+
+export class VirtualFiles extends DiskFiles {
+  override readonly bootId: string;
+
+  constructor(reactor: Reactor, readonly machine: Machine) {
+    super(reactor);
+    this.bootId = `boot-${machine.boots}`;
+  }
+
+  override read(path: string): Uint8Array | undefined {
+    return this.machine.disk.find(path)?.cache.slice();
+  }
+
+  override makeDirectory(): void {}
+
+  override remove(path: string): void {
+    if (!this.machine.kernel.frozen) this.machine.disk.remove(path);
+  }
+}
