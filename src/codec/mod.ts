@@ -10,5 +10,7 @@ export * from "./nbd_netlink.ts";
 export * from "./netlink.ts";
 export * from "./uring.ts";
 export * from "./change_map.ts";
+export * from "./unverified_map.ts";
+export * from "./verify_record.ts";
 export * from "./fuse.ts";
 export * from "./ublk.ts";

@@ -33,6 +33,7 @@ export class DigestChecks {
   mismatched = 0;
   #collecting: CopiedExtent[] = [];
   readonly #running = new Set<Promise<void>>();
+  readonly #unsettled = new Set<CopiedExtent>();
   readonly #strikes = new Map<number, number>();
   #failure: unknown;
 
@@ -49,9 +50,15 @@ export class DigestChecks {
     this.#abandon(new PsmaError("state/ended", "Cannot check an extent: the mirror has ended"));
   }
 
+  /** Extents that were copied and whose digests are not compared yet. */
+  unsettled(): Iterable<Range> {
+    return this.#unsettled;
+  }
+
   /** Takes over an extent whose chunks are CHECK.pending. Waits while too many batches are under way. */
   async add(extent: CopiedExtent): Promise<void> {
     this.#collecting.push(extent);
+    this.#unsettled.add(extent);
     if (this.#collecting.length < BATCH) return;
     while (this.#running.size >= MAX_BATCHES) await Promise.race(this.#running);
     this.#start();
@@ -78,15 +85,19 @@ export class DigestChecks {
   async #check(batch: readonly CopiedExtent[]) {
     const { link, ask } = this.options;
     const unsettled = new Set(batch);
+    const settle = (extent: CopiedExtent) => {
+      unsettled.delete(extent);
+      this.#unsettled.delete(extent);
+    };
     try {
       const ranges = batch.map(({ at, length }) => ({ at, length }));
       const digests = await Promise.race([ask(ranges), this.#abandoned]);
       for (const [index, extent] of batch.entries()) {
         if (link.hasCheck(extent, CHECK.tainted)) {
           await this.#checkAgain(extent);
-          unsettled.delete(extent);
+          settle(extent);
         } else {
-          unsettled.delete(extent);
+          settle(extent);
           link.setCheck(extent, CHECK.none);
           this.#compare(extent, extent.digest, digests[index]);
         }
@@ -95,6 +106,7 @@ export class DigestChecks {
       for (const extent of unsettled) {
         link.setCheck(extent, CHECK.none);
         link.map.markDirty(extent.at, extent.length);
+        this.#unsettled.delete(extent);
       }
     }
   }
@@ -124,6 +136,7 @@ export class DigestChecks {
     this.checked++;
     if (source === target) {
       this.#strikes.delete(range.at);
+      this.options.link.setVerified(range);
       return;
     }
     this.mismatched++;

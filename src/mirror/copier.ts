@@ -89,10 +89,12 @@ export class Copier {
   }
 
   async #flush() {
-    const { volume, link, calls } = this.options;
+    const { volume, link, calls, checks } = this.options;
     link.map.beginFlush();
     volume.markWritesUnstable();
     for (const range of this.#inFlight) link.map.markUnstable(range.at, range.length);
+    // Nor may it make anything count as stable whose digest has not been checked: a kill would forget the check.
+    for (const range of checks.unsettled()) link.map.markUnstable(range.at, range.length);
     const errno = await calls.flush(link.target);
     link.map.flushed(errno === 0);
     if (errno !== 0) throw failed("flush the target", errno);

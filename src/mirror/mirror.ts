@@ -10,11 +10,14 @@ import { type Clock, type MemorySource, PsmaError, toPsmaError, type Turns } fro
 import type { BackendCalls } from "../backend/mod.ts";
 import type { MirrorLink, MirrorRecord, Range, Volume } from "../volume/mod.ts";
 import { DigestChecks } from "./checks.ts";
+import { Comparison } from "./comparison.ts";
 import { Copier } from "./copier.ts";
 import { type Digest, DIGEST_ALGORITHM } from "./digest.ts";
 import { Pacer } from "./pace.ts";
 import { RateMeter } from "./rate_meter.ts";
 import { type MirrorEvent, type MirrorState, next, step } from "./state.ts";
+import { Verify, type VerifyOptions } from "./verify.ts";
+import { VerifyGate } from "./verify_gate.ts";
 
 const RETRY_FIRST_MS = 100, RETRY_MAX_MS = 5000;
 const IDLE_MS = 100;
@@ -64,12 +67,23 @@ export interface MirrorProgress {
   readonly etaSeconds: number | null;
   readonly rounds: number;
   readonly writeThrough: boolean;
-  readonly digests: { algorithm: string; checked: number; mismatched: number };
+  /** `unverifiedBytes`: written through and not compared since. */
+  readonly digests: {
+    algorithm: string;
+    checked: number;
+    mismatched: number;
+    unverifiedBytes: number;
+  };
 }
 
 export class Mirror {
   readonly checks: DigestChecks;
   readonly copier: Copier;
+  readonly #comparison: Comparison;
+  readonly #gate: VerifyGate;
+  #verify: Verify | undefined;
+  /** A converge asked for the gate to be passed, at this time (monotonic). */
+  #gateWantedMs = -Infinity;
   readonly #options: MirrorOptions;
   readonly #pacer: Pacer;
   #state: MirrorState;
@@ -111,6 +125,23 @@ export class Mirror {
       pacer: this.#pacer,
       checks: this.checks,
       digest,
+    });
+    this.#comparison = new Comparison({
+      volume,
+      link,
+      turns,
+      ask: (ranges) => options.control.digests(ranges),
+      digestSource: (range) => this.copier.digestSource(range),
+      flushTarget: () => this.copier.flushTarget(),
+      limit: (work) => this.#limit(work),
+      onCompared: (count) => void (this.checks.checked += count),
+    });
+    this.#gate = new VerifyGate({
+      link,
+      comparison: this.#comparison,
+      clock,
+      admit: (bytes) => this.#pacer.admit(bytes),
+      onUnequal: (chunk) => this.#foundUnequal(this.#comparison.rangeOf(chunk), true),
     });
     // A target must never hold the application: what it does not answer fails, and is copied again.
     link.target.setLossPolicy("fail");
@@ -160,8 +191,37 @@ export class Mirror {
         algorithm: DIGEST_ALGORITHM,
         checked: this.checks.checked,
         mismatched: this.checks.mismatched,
+        unverifiedBytes: link.unverifiedBytes,
       },
     };
+  }
+
+  /** The verify that runs, or ran last in this process. */
+  get verify(): Verify | undefined {
+    return this.#verify;
+  }
+
+  /** Begins to compare both sides, or goes on with it. The one before must have ended. */
+  startVerify(options: Pick<VerifyOptions, "record" | "save" | "onEnd">): Verify {
+    const { link, turns, clock } = this.#options, comparison = this.#comparison;
+    this.#verify = new Verify({
+      ...options,
+      turns,
+      clock,
+      sides: {
+        chunks: link.map.chunks,
+        chunkBytes: link.map.chunkBytes,
+        compare: (chunks) => comparison.compare(chunks),
+        compareLocked: (chunk) => comparison.compareLocked(chunk),
+        holes: (chunks) => comparison.holes(chunks),
+        rangeOf: (chunk) => comparison.rangeOf(chunk),
+      },
+      admit: (bytes) => this.#pacer.admit(bytes),
+      waitsFor: () => this.#verifyWaitsFor(),
+      onMismatch: (range, tell) => this.#foundUnequal(range, tell),
+    });
+    this.#verify.start();
+    return this.#verify;
   }
 
   pause(): void {
@@ -182,10 +242,11 @@ export class Mirror {
    */
   async converge(timeoutMs: number): Promise<void> {
     const { clock, turns } = this.#options;
-    const deadline = clock.monotonicMs() + timeoutMs;
+    const begunMs = clock.monotonicMs(), deadline = begunMs + timeoutMs;
     this.#wantReady = true;
+    this.#gateWantedMs = begunMs;
     this.#signal();
-    while (this.#state !== "ready") {
+    while (this.#state !== "ready" || !this.#gate.passedSince(begunMs)) {
       if (this.#ended) throw new PsmaError("state/ended", "Cannot converge: the mirror has ended");
       if (this.#state === "paused" || this.#state === "failed") {
         throw new PsmaError(
@@ -200,7 +261,8 @@ export class Mirror {
         this.#options.volume.dropWriteThrough(undefined);
         throw new PsmaError(
           "timeout/converge",
-          `Cannot converge: ${this.#options.link.map.dirtyBytes} bytes are still dirty`,
+          `Cannot converge: ${this.#options.link.map.dirtyBytes} bytes are still dirty, ` +
+            `${this.#options.link.unverifiedBytes} not verified`,
           { hint: "The application may write faster than the target; raise the rate or wait." },
         );
       }
@@ -231,9 +293,12 @@ export class Mirror {
     this.#ended = true;
     this.copier.stop();
     this.checks.abandon();
+    this.#comparison.abandon();
     this.#signal();
+    await this.#verify?.halt();
     await this.#finished;
     await this.checks.settle().catch(() => {});
+    await this.#comparison.settle();
     this.copier.close();
   }
 
@@ -272,6 +337,11 @@ export class Mirror {
       this.#reason = "the target is not reachable";
       await this.#wait(IDLE_MS);
     } else if (this.#state === "ready") {
+      if (link.map.dirtyChunks > 0) return this.#to("fell-back", "a comparison found a difference");
+      if (this.#wantReady && !this.#gate.passedSince(this.#gateWantedMs)) {
+        await this.#gate.pass(() => this.#state === "ready" && this.#wantReady && !this.#ended);
+        return this.#signal();
+      }
       await this.#wait(IDLE_MS);
       if (!this.#wantReady && this.#state === "ready") {
         this.#options.volume.dropWriteThrough("it is not needed now");
@@ -281,7 +351,7 @@ export class Mirror {
     else if (this.#state === "tracking") {
       await this.#wait(record.resync_interval_ms);
       if (this.#state !== "tracking" || this.#wantReady || this.#ended) return;
-      this.#pacer.observeUndisturbed();
+      if (this.#verify?.record.state !== "running") this.#pacer.observeUndisturbed();
       if (link.map.dirtyChunks > 0) await this.#round("round");
       else this.#completeSinceMs = this.#options.clock.monotonicMs();
     } else await this.#round("first-round");
@@ -321,7 +391,10 @@ export class Mirror {
     while (this.#converging && link.writeThrough && link.map.dirtyChunks > 0) {
       await this.copier.round("locked");
       await this.checks.settle();
+      // Chunks that were just being compared were left out.
+      await this.#comparison.settle();
     }
+    await this.#gate.pass(() => this.#converging && link.writeThrough);
     if (!this.#converging || !link.writeThrough) return;
     await this.copier.flushTarget();
     if (await calls.flush(volume.active) !== 0) {
@@ -366,6 +439,36 @@ export class Mirror {
       `The target persisted other bytes than were sent, ${range.length} bytes at ${range.at}`,
       { at: range.at, length: range.length, strikes },
     );
+  }
+
+  /** Both sides were compared there and differ: copied again, told, and no reason to call the mirror ready. */
+  #foundUnequal(range: Range, tell: boolean) {
+    this.#options.link.map.markDirty(range.at, range.length);
+    this.checks.mismatched++;
+    this.#signal();
+    if (!tell) return;
+    this.#options.emit(
+      "mirror.verify-mismatch",
+      "error",
+      `Both sides of the mirror differ, from ${range.at} on; it is copied again from the source`,
+      { at: range.at, length: range.length },
+    );
+  }
+
+  #verifyWaitsFor(): string | undefined {
+    if (this.#ended) return "the mirror has ended";
+    if (!this.#options.link.target.connected) return "the target is not reachable";
+    switch (this.#state) {
+      case "requested":
+      case "syncing":
+        return "the first round is under way";
+      case "converging":
+      case "switching":
+        return "the mirror is getting ready to be switched to";
+      case "failed":
+        return `the mirror has failed (${this.#reason ?? "no reason given"})`;
+    }
+    return undefined;
   }
 
   async #limit<T>(work: Promise<T>): Promise<T> {

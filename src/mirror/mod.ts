@@ -5,3 +5,4 @@ export * from "./digest.ts";
 export * from "./mirror.ts";
 export { type MirrorState, next } from "./state.ts";
 export * from "./window.ts";
+export { Verify, type VerifyOptions } from "./verify.ts";

@@ -5,13 +5,18 @@
  */
 import type { Backend } from "../backend/mod.ts";
 import type { ChangeMap } from "./change_map.ts";
+import { UnverifiedMap } from "./unverified_map.ts";
 
 export interface Range {
   readonly at: number;
   readonly length: number;
 }
 
-/** State of the digest check of a chunk that was copied. */
+/**
+ * What a chunk's bytes are being checked for: nothing; a digest's answer is on its way; a write went through
+ * meanwhile, so that the answer will say nothing. Whoever sets a chunk from `none` to `pending` sets it back;
+ * until then nobody else copies or compares it.
+ */
 export const CHECK = { none: 0, pending: 1, tainted: 2 } as const;
 
 export class MirrorLink {
@@ -31,7 +36,12 @@ export class MirrorLink {
   /** CHECK per chunk. */
   readonly #checks: Uint8Array;
 
-  constructor(readonly target: Backend, readonly map: ChangeMap) {
+  /** @param unverified without it, one that ends with this process. */
+  constructor(
+    readonly target: Backend,
+    readonly map: ChangeMap,
+    readonly unverified: UnverifiedMap = UnverifiedMap.inMemory(map.chunks),
+  ) {
     this.#checks = new Uint8Array(map.chunks);
   }
 
@@ -57,11 +67,12 @@ export class MirrorLink {
     if (index >= 0) this.#locks.splice(index, 1);
   }
 
-  /** Hot path. A write went through to chunks whose digest check is under way: its answer says nothing now. */
+  /** Hot path. A write goes through: these chunks are unverified, and an answer on its way says nothing now. */
   taint(at: number, length: number): void {
     const end = Math.floor((at + length - 1) / this.map.chunkBytes);
     for (let chunk = Math.floor(at / this.map.chunkBytes); chunk <= end; chunk++) {
       if (this.#checks[chunk] === CHECK.pending) this.#checks[chunk] = CHECK.tainted;
+      this.unverified.mark(chunk);
     }
   }
 
@@ -79,6 +90,16 @@ export class MirrorLink {
 
   checkOf(chunk: number): number {
     return this.#checks[chunk] as number;
+  }
+
+  /** Both sides were seen to be equal there, and nobody wrote meanwhile. */
+  setVerified(range: Range): void {
+    const { first, last } = this.chunksOf(range);
+    for (let chunk = first; chunk <= last; chunk++) this.unverified.clear(chunk);
+  }
+
+  get unverifiedBytes(): number {
+    return this.unverified.count * this.map.chunkBytes;
   }
 
   chunksOf(range: Range): { first: number; last: number } {

@@ -2,10 +2,12 @@
 export type {
   BackendSpec,
   CutoverReport,
+  DifferingRange,
   LatencyReport,
   Manifest,
   MirrorRecord,
   Placement,
+  VerifyRecord,
 } from "../codec/mod.ts";
 export { OPERATION, OPERATION_FLAG } from "../backend/mod.ts";
 export * from "./change_map.ts";
@@ -14,4 +16,5 @@ export * from "./files.ts";
 export * from "./link.ts";
 export * from "./manifest.ts";
 export * from "./requests.ts";
+export * from "./unverified_map.ts";
 export * from "./volume.ts";

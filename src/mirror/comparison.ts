@@ -1,0 +1,248 @@
+/**
+ * Comparing both sides of a mirror by digests while the application writes: chunk by chunk, without stopping
+ * anybody. One batch at a time, whoever asks.
+ *
+ * Comparable is a chunk that is not dirty, in which no write is in flight, and which nobody copies or checks.
+ * While its digests are on their way it is _watched_: the copier leaves it alone, and a write makes the answer
+ * say nothing (in write-through it taints the chunk, while tracking it makes it dirty). So digests that differ of
+ * a chunk that was watched to the end mean that the sides differ. They are taken once more after a flush of the
+ * target, so that a target that has just lost what it had not flushed is not blamed for it.
+ */
+import { PsmaError, type Turns } from "../core/mod.ts";
+import { CHECK, type MirrorLink, type Range, type Volume } from "../volume/mod.ts";
+import { EXTENT_BYTES } from "./copier.ts";
+
+const LANES = 4;
+
+/**
+ * - equal: both sides hold the same bytes
+ * - behind: the target is known to lack what the source has
+ * - busy: a write or a copy was under way: nothing can be said
+ * - unequal: they differ, and should not
+ */
+export type Verdict = "equal" | "behind" | "busy" | "unequal";
+
+export interface ComparisonOptions {
+  readonly volume: Volume;
+  readonly link: MirrorLink;
+  readonly turns: Turns;
+  /** Digests of what the target persisted, one per extent, in order. */
+  readonly ask: (extents: readonly Range[]) => Promise<readonly string[]>;
+  /** The digest of the source's bytes as they are now. */
+  readonly digestSource: (range: Range) => Promise<string>;
+  readonly flushTarget: () => Promise<void>;
+  /** Rejects after the write-through time limit. */
+  readonly limit: <T>(work: Promise<T>) => Promise<T>;
+  /** So many digests of the target were compared. */
+  readonly onCompared: (count: number) => void;
+}
+
+export class Comparison {
+  #last: Promise<unknown> = Promise.resolve();
+  readonly #reading = new Set<Promise<unknown>>();
+  readonly #abandoned: Promise<never>;
+  readonly #abandon: (error: PsmaError) => void;
+
+  constructor(readonly options: ComparisonOptions) {
+    const { promise, reject } = options.turns.deferred<never>();
+    this.#abandoned = promise;
+    this.#abandon = reject;
+    promise.catch(() => {});
+  }
+
+  /** Waits for no store any more: what is under way fails now, and what comes, at once. */
+  abandon(): void {
+    this.#abandon(new PsmaError("state/ended", "Cannot compare: the mirror has ended"));
+  }
+
+  /** Resolves when nothing is being compared and no buffer is being read into. */
+  async settle(): Promise<void> {
+    await this.#last;
+    await Promise.allSettled(this.#reading);
+  }
+
+  /**
+   * Compares chunks without holding anybody up. @param chunks ascending.
+   * @returns a verdict for each. @throws {PsmaError} when a side does not answer; then nothing is known.
+   */
+  compare(chunks: readonly number[]): Promise<Map<number, Verdict>> {
+    return this.#alone(() => this.#compare(chunks));
+  }
+
+  /**
+   * Compares one chunk while new writes to it wait, for at most the write-through time limit: for those that
+   * are written all the time. @throws {PsmaError} timeout/check, and as `compare` does.
+   */
+  compareLocked(chunk: number): Promise<Verdict> {
+    return this.#alone(async () => {
+      const { volume } = this.options, range = this.rangeOf(chunk);
+      try {
+        await volume.lock(range);
+        return await this.#confirmed(chunk, (work) => this.options.limit(work));
+      } finally {
+        volume.unlock(range);
+      }
+    });
+  }
+
+  /** Those of the chunks that both sides say to be holes: nothing has to be read to know them equal. */
+  holes(chunks: readonly number[]): Promise<Set<number>> {
+    return this.#alone(async () => {
+      const { volume, link } = this.options;
+      const watched = chunks.filter((chunk) => this.#watch(chunk) === undefined);
+      const first = watched[0], last = watched.at(-1);
+      if (first === undefined || last === undefined) return new Set<number>();
+      try {
+        const { at } = this.rangeOf(first), end = this.rangeOf(last);
+        const length = end.at + end.length - at;
+        const [source, target] = await Promise.race([
+          Promise.all([volume.dataExtents(at, length), link.target.dataExtents(at, length)]),
+          this.#abandoned,
+        ]);
+        const data = new Set<number>();
+        for (const extent of [...source, ...target]) {
+          const covered = link.chunksOf(extent);
+          for (let chunk = covered.first; chunk <= covered.last; chunk++) data.add(chunk);
+        }
+        const found = watched.filter((chunk) =>
+          !data.has(chunk) && this.#stirred(chunk) === undefined
+        );
+        for (const chunk of found) link.setVerified(this.rangeOf(chunk));
+        return new Set(found);
+      } finally {
+        this.#release(watched);
+      }
+    });
+  }
+
+  rangeOf(chunk: number): Range {
+    const { volume, link: { map: { chunkBytes } } } = this.options;
+    const at = chunk * chunkBytes;
+    return { at, length: Math.min(chunkBytes, volume.sizeBytes - at) };
+  }
+
+  async #compare(chunks: readonly number[]): Promise<Map<number, Verdict>> {
+    const verdicts = new Map<number, Verdict>(), again: number[] = [], watched: number[] = [];
+    for (const chunk of chunks) {
+      const verdict = this.#watch(chunk);
+      if (verdict === undefined) watched.push(chunk);
+      else verdicts.set(chunk, verdict);
+    }
+    try {
+      const runs = runsOf(watched, EXTENT_BYTES / this.options.link.map.chunkBytes);
+      const equal = await this.#digestsEqual(runs.map((run) => this.#extentOf(run)));
+      for (const [index, run] of runs.entries()) {
+        // One chunk's write makes the whole extent's digests say nothing.
+        const sound = equal[index] === true &&
+          run.every((chunk) => this.#stirred(chunk) === undefined);
+        for (const chunk of run) {
+          const verdict = sound ? this.#equal(chunk) : this.#stirred(chunk);
+          if (verdict === undefined) again.push(chunk);
+          else verdicts.set(chunk, verdict);
+        }
+      }
+    } finally {
+      this.#release(watched);
+    }
+    for (const chunk of again) verdicts.set(chunk, await this.#confirmed(chunk));
+    return verdicts;
+  }
+
+  /** What differs must differ twice, the second time after a flush. */
+  async #confirmed(chunk: number, bound = <T>(work: Promise<T>) => work): Promise<Verdict> {
+    const verdict = await this.#single(chunk, bound);
+    if (verdict !== "unequal") return verdict;
+    await bound(this.options.flushTarget());
+    return await this.#single(chunk, bound);
+  }
+
+  async #single(chunk: number, bound: <T>(work: Promise<T>) => Promise<T>): Promise<Verdict> {
+    const unfit = this.#watch(chunk);
+    if (unfit !== undefined) return unfit;
+    try {
+      const [equal] = await bound(this.#digestsEqual([this.rangeOf(chunk)]));
+      return this.#stirred(chunk) ?? (equal ? this.#equal(chunk) : "unequal");
+    } finally {
+      this.#release([chunk]);
+    }
+  }
+
+  #equal(chunk: number): Verdict {
+    this.options.link.setVerified(this.rangeOf(chunk));
+    return "equal";
+  }
+
+  async #digestsEqual(extents: readonly Range[]): Promise<boolean[]> {
+    if (extents.length === 0) return [];
+    const { ask, onCompared } = this.options;
+    const reading = this.#digestSource(extents);
+    this.#reading.add(reading);
+    const forget = () => void this.#reading.delete(reading);
+    reading.then(forget, forget);
+    const [source, target] = await Promise.race([
+      Promise.all([reading, ask(extents)]),
+      this.#abandoned,
+    ]);
+    onCompared(extents.length);
+    return source.map((digest, index) => digest === target[index]);
+  }
+
+  async #digestSource(extents: readonly Range[]): Promise<string[]> {
+    const digests = new Array<string>(extents.length);
+    let next = 0;
+    const lanes = Array.from({ length: Math.min(LANES, extents.length) }, async () => {
+      while (next < extents.length) {
+        const index = next++;
+        digests[index] = await this.options.digestSource(extents[index] as Range);
+      }
+    });
+    // All of them end before a failure is told: none may use its buffer any more.
+    for (const outcome of await Promise.allSettled(lanes)) {
+      if (outcome.status === "rejected") throw outcome.reason;
+    }
+    return digests;
+  }
+
+  /** Begins to watch a chunk. @returns why it cannot be compared now; it is not watched then. */
+  #watch(chunk: number): Verdict | undefined {
+    const { link, volume } = this.options, range = this.rangeOf(chunk);
+    if (link.map.isDirty(chunk)) return "behind";
+    if (link.checkOf(chunk) !== CHECK.none || volume.hasWriteIn(range)) return "busy";
+    link.setCheck(range, CHECK.pending);
+    return undefined;
+  }
+
+  /** What came over a watched chunk; undefined: nothing, so its digests are of the same moment. */
+  #stirred(chunk: number): Verdict | undefined {
+    const { link } = this.options;
+    if (link.map.isDirty(chunk)) return "behind";
+    return link.checkOf(chunk) === CHECK.tainted ? "busy" : undefined;
+  }
+
+  #release(chunks: readonly number[]) {
+    const { link } = this.options;
+    for (const chunk of chunks) link.setCheck(this.rangeOf(chunk), CHECK.none);
+  }
+
+  #extentOf(run: readonly number[]): Range {
+    const first = this.rangeOf(run[0] as number), last = this.rangeOf(run.at(-1) as number);
+    return { at: first.at, length: last.at + last.length - first.at };
+  }
+
+  #alone<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#last.then(work);
+    this.#last = turn.catch(() => {});
+    return turn;
+  }
+}
+
+/** Adjacent numbers together, so many at most. Pure. */
+export function runsOf(numbers: readonly number[], longest: number): number[][] {
+  const runs: number[][] = [];
+  for (const number of numbers) {
+    const run = runs.at(-1);
+    if (run !== undefined && run.length < longest && run.at(-1) === number - 1) run.push(number);
+    else runs.push([number]);
+  }
+  return runs;
+}

@@ -1,0 +1,83 @@
+/**
+ * The gate before each switch: what was written through since it was last checked is compared too.
+ *
+ * What it promises: when it has passed, each chunk was found equal on both sides after the last write that had
+ * ended before its last pass began; only chunks that were written again during that pass, or later, are left.
+ * Those are counted (`unverified_bytes`), never hidden. A chunk that differs becomes dirty, and the mirror is not
+ * ready before it is copied and checked again.
+ */
+import type { Clock } from "../core/mod.ts";
+import type { MirrorLink } from "../volume/mod.ts";
+import type { Comparison } from "./comparison.ts";
+
+const PASSES_MAX = 4;
+const WINDOW_CHUNKS = 1024, BATCH_CHUNKS = 32;
+/** Below so many it costs less to read them than to ask where holes are. */
+const HOLES_FROM_CHUNKS = 64;
+
+export interface VerifyGateOptions {
+  readonly link: MirrorLink;
+  readonly comparison: Comparison;
+  readonly clock: Clock;
+  /** Resolves when `bytes` more may be read. */
+  readonly admit: (bytes: number) => Promise<void>;
+  readonly onUnequal: (chunk: number) => void;
+}
+
+export class VerifyGate {
+  #passedFromMs = -Infinity;
+
+  constructor(readonly options: VerifyGateOptions) {}
+
+  /** Whether passes that began at `ms` (monotonic) or later came to their end. */
+  passedSince(ms: number): boolean {
+    return this.#passedFromMs >= ms;
+  }
+
+  /**
+   * Passes over what is unverified, until nothing is left, or a pass does not halve it because a writer
+   * makes new work as fast. @param goOn false ends it early: then it has not passed.
+   * @throws {PsmaError} when a side does not answer.
+   */
+  async pass(goOn: () => boolean): Promise<void> {
+    const { link: { unverified }, clock } = this.options;
+    const begunMs = clock.monotonicMs();
+    for (let pass = 0; pass < PASSES_MAX && unverified.count > 0; pass++) {
+      const before = unverified.count;
+      if (!await this.#once(goOn)) return;
+      if (unverified.count > before / 2) break;
+    }
+    if (goOn()) this.#passedFromMs = begunMs;
+  }
+
+  async #once(goOn: () => boolean): Promise<boolean> {
+    const { link: { unverified } } = this.options;
+    let window: number[] = [];
+    for (let chunk = unverified.next(0); chunk >= 0; chunk = unverified.next(chunk + 1)) {
+      const first = window[0];
+      if (first !== undefined && chunk >= first + WINDOW_CHUNKS) {
+        if (!await this.#compare(window, goOn)) return false;
+        window = [];
+      }
+      window.push(chunk);
+    }
+    return await this.#compare(window, goOn);
+  }
+
+  async #compare(window: readonly number[], goOn: () => boolean): Promise<boolean> {
+    const { comparison, link, admit, onUnequal } = this.options;
+    const holes = window.length < HOLES_FROM_CHUNKS
+      ? new Set<number>()
+      : await comparison.holes(window);
+    const data = window.filter((chunk) => !holes.has(chunk));
+    for (let at = 0; at < data.length; at += BATCH_CHUNKS) {
+      const batch = data.slice(at, at + BATCH_CHUNKS);
+      await admit(batch.length * link.map.chunkBytes);
+      if (!goOn()) return false;
+      for (const [chunk, verdict] of await comparison.compare(batch)) {
+        if (verdict === "unequal") onUnequal(chunk);
+      }
+    }
+    return goOn();
+  }
+}

@@ -1,0 +1,121 @@
+/**
+ * Which chunks of a mirror were written through and not compared since, one bit per chunk. A copy is checked by
+ * its digest when it is made; a write that goes to both sides is not, so its chunk stands here until a
+ * comparison of both sides has passed over it without another write.
+ *
+ * In a mapped file it is exact after a kill. After another boot, or without its file, every chunk is unverified.
+ * Hot path: marking allocates nothing.
+ */
+import {
+  decodeUnverifiedHeader,
+  encodeUnverifiedHeader,
+  UNVERIFIED_HEADER_BYTES,
+  unverifiedMapBytes,
+} from "../codec/mod.ts";
+import type { MappedFile, VolumeFiles } from "./files.ts";
+
+export class UnverifiedMap {
+  readonly chunks: number;
+  readonly #words: Uint32Array;
+  readonly #file: MappedFile | undefined;
+  #count = 0;
+
+  private constructor(chunks: number, words: Uint32Array, file?: MappedFile) {
+    this.chunks = chunks;
+    this.#words = words;
+    this.#file = file;
+    for (let chunk = this.next(0); chunk >= 0; chunk = this.next(chunk + 1)) this.#count++;
+  }
+
+  /** Without a file: nothing is unverified yet, and nothing outlives this process. */
+  static inMemory(chunks: number): UnverifiedMap {
+    return new UnverifiedMap(chunks, new Uint32Array(Math.ceil(chunks / 32)));
+  }
+
+  /** Makes the file, replacing what was there, and opens it. @param all every chunk is unverified. */
+  static async create(
+    files: VolumeFiles,
+    path: string,
+    chunks: number,
+    { all }: { all: boolean },
+  ): Promise<UnverifiedMap> {
+    const bytes = new Uint8Array(unverifiedMapBytes(chunks));
+    bytes.set(encodeUnverifiedHeader({ chunks, boot_id: files.bootId }));
+    if (all) {
+      const words = new Uint32Array(bytes.buffer, UNVERIFIED_HEADER_BYTES);
+      words.fill(0xffffffff, 0, chunks >>> 5);
+      if (chunks % 32 > 0) words[chunks >>> 5] = 2 ** (chunks % 32) - 1;
+    }
+    await files.replace(path, bytes);
+    return UnverifiedMap.#map(files.map(path), chunks);
+  }
+
+  /**
+   * @returns undefined when the file says nothing: it is of another boot, or of another number of chunks.
+   * @throws {PsmaError} state/unverified-map, sys/...
+   */
+  static open(files: VolumeFiles, path: string, chunks: number): UnverifiedMap | undefined {
+    const file = files.map(path);
+    try {
+      const header = decodeUnverifiedHeader(file.bytes);
+      if (header.chunks === chunks && header.boot_id === files.bootId) {
+        return UnverifiedMap.#map(file, chunks);
+      }
+    } catch (error) {
+      file.close();
+      throw error;
+    }
+    file.close();
+    return undefined;
+  }
+
+  static #map(file: MappedFile, chunks: number): UnverifiedMap {
+    const { buffer, byteOffset } = file.bytes;
+    const words = new Uint32Array(
+      buffer,
+      byteOffset + UNVERIFIED_HEADER_BYTES,
+      Math.ceil(chunks / 32),
+    );
+    return new UnverifiedMap(chunks, words, file);
+  }
+
+  /** Chunks that are unverified. */
+  get count(): number {
+    return this.#count;
+  }
+
+  has(chunk: number): boolean {
+    return ((this.#words[chunk >>> 5] as number) & (1 << (chunk & 31))) !== 0;
+  }
+
+  /** Hot path. */
+  mark(chunk: number): void {
+    const word = chunk >>> 5, bit = 1 << (chunk & 31), old = this.#words[word] as number;
+    if ((old & bit) !== 0) return;
+    this.#words[word] = old | bit;
+    this.#count++;
+  }
+
+  clear(chunk: number): void {
+    const word = chunk >>> 5, bit = 1 << (chunk & 31), old = this.#words[word] as number;
+    if ((old & bit) === 0) return;
+    this.#words[word] = old & ~bit;
+    this.#count--;
+  }
+
+  /** The first unverified chunk at or after `from`, or -1. */
+  next(from: number): number {
+    if (from >= this.chunks) return -1;
+    let word = from >>> 5;
+    let bits = (this.#words[word] as number) & (-1 << (from & 31));
+    while (bits === 0) {
+      if (++word >= this.#words.length) return -1;
+      bits = this.#words[word] as number;
+    }
+    return word * 32 + (31 - Math.clz32(bits & -bits));
+  }
+
+  close(): void {
+    this.#file?.close();
+  }
+}
