@@ -9,13 +9,15 @@ import type { MirrorState as AnyMirrorState } from "../mirror/mod.ts";
 import type {
   BackendSpec,
   CutoverReport,
+  DifferingRange,
   LatencyReport,
   Placement,
   TlsSpec,
+  VerifyRecord,
 } from "../codec/mod.ts";
 
 export type { NbdServerStatistics, OperationReport };
-export type { BackendSpec, CutoverReport, LatencyReport, Placement, TlsSpec };
+export type { BackendSpec, CutoverReport, DifferingRange, LatencyReport, Placement, TlsSpec };
 
 /** Of a mirror that is there: one that was switched to has ended. */
 export type MirrorState = Exclude<AnyMirrorState, "switched">;
@@ -42,7 +44,19 @@ export interface MirrorStatus {
     readonly algorithm: string;
     readonly checked: number;
     readonly mismatched: number;
+    /** Bytes of chunks that were written through to both sides and not compared since. */
+    readonly unverified_bytes: number;
   };
+  /** The comparison of both sides that runs, or ran last; null when there was none. */
+  readonly verify: VerifyStatus | null;
+}
+
+/** How a comparison of both sides stands. */
+export interface VerifyStatus extends Omit<VerifyRecord, "later"> {
+  /** What a running one waits for, or why a stopped one cannot go on. */
+  readonly reason?: string;
+  /** Of what was looked at since it was begun or gone on with. */
+  readonly rate_bytes_per_s: number;
 }
 
 /** How applications reach a volume. */
@@ -110,6 +124,16 @@ export interface StartMirror {
   readonly resync_interval_ms: number;
 }
 
+export interface StartVerify {
+  readonly volume: string;
+  /** Of the operation; one that runs already is not begun again. */
+  readonly id: string;
+  /** Ceiling, bytes per second; null for none but the application's own latency. */
+  readonly max_rate_bytes_per_s: number | null;
+  /** Goes on where a stopped one was. */
+  readonly resume: boolean;
+}
+
 /** Limits of an NBD server; its own where left out. */
 export interface NbdLimits {
   /** Clients that may be connected at once. */
@@ -165,6 +189,10 @@ export interface Commands {
   resumeMirror: { argument: { volume: string }; answer: MirrorStatus };
   /** Forgets the mirror; the caller deletes the target at its store. */
   cancelMirror: { argument: { volume: string }; answer: null };
+  /** Begins to compare both sides of the mirror; answers at once. */
+  beginVerify: { argument: StartVerify; answer: VerifyStatus };
+  verifyStatus: { argument: { volume: string }; answer: VerifyStatus | null };
+  stopVerify: { argument: { volume: string }; answer: VerifyStatus };
   /** Resync rounds, then write-through, until ready. Answers when ready. */
   convergeMirror: { argument: { volume: string; timeout_ms: number }; answer: MirrorStatus };
   /** Cuts over to the target. Converges first when needed. Answers after the manifest's commit. */

@@ -5,7 +5,12 @@
 import { PsmaError, toPsmaError } from "../core/mod.ts";
 import type { Backend } from "../backend/mod.ts";
 import { Mirror } from "../mirror/mod.ts";
-import { type ChangeMap, MirrorLink, type MirrorRecord } from "../volume/mod.ts";
+import {
+  type ChangeMap,
+  MirrorLink,
+  type MirrorRecord,
+  type UnverifiedMap,
+} from "../volume/mod.ts";
 import type { LatencyBaseline } from "./latency_baseline.ts";
 import type { MirrorStatus, StartMirror } from "./messages.ts";
 import { targetControl } from "./target_control.ts";
@@ -21,7 +26,7 @@ export class MirrorControl {
 
   /** @throws {PsmaError} state/no-mirror */
   get mirror(): Mirror {
-    if (!this.#mirror) throw this.#noMirror();
+    if (!this.#mirror) throw this.noMirror();
     return this.#mirror;
   }
 
@@ -31,14 +36,14 @@ export class MirrorControl {
 
   /** Goes on with the mirror that the manifest names, if it names one. */
   async recover(): Promise<void> {
-    const { context, manifest, volume } = this.parts;
+    const { context, directory, manifest, volume } = this.parts;
     const record = manifest.current.mirror;
     if (!record) return;
     const map = await this.#openMap(record.id);
+    const unverified = await directory.openUnverified(record.id, map.chunks);
     const { backend, size_bytes } = record.target;
-    volume.attachLink(
-      new MirrorLink(await openBackend(backend, context, size_bytes, volume.name), map),
-    );
+    const target = await openBackend(backend, context, size_bytes, volume.name);
+    volume.attachLink(new MirrorLink(target, map, unverified));
     this.#run(record);
   }
 
@@ -55,16 +60,17 @@ export class MirrorControl {
       throw new PsmaError("usage/size", "Cannot mirror: the target is smaller than the volume");
     }
     const target = await openBackend(start.target.backend, context, undefined, volume.name);
-    const map = await this.#createMap(start.id, target);
+    const { map, unverified } = await this.#createMaps(start.id, target);
     // Changes are tracked from here on; only then is it looked up what else there is to copy.
-    volume.attachLink(new MirrorLink(target, map));
+    const link = new MirrorLink(target, map, unverified);
+    volume.attachLink(link);
     try {
       const extents = await volume.active.dataExtents(0, volume.sizeBytes);
       for (const { at, length } of extents) map.markDirty(at, length);
       await manifest.commit((now) => ({ ...now, mirror: record }));
     } catch (error) {
       await volume.detachLink();
-      map.close();
+      link.close();
       await target.close();
       // The disk may name the mirror all the same: after a restart everything is then copied.
       directory.removeMap(start.id);
@@ -89,9 +95,14 @@ export class MirrorControl {
     }
   }
 
-  async #createMap(id: string, target: Backend): Promise<ChangeMap> {
+  async #createMaps(
+    id: string,
+    target: Backend,
+  ): Promise<{ map: ChangeMap; unverified: UnverifiedMap }> {
+    const { directory, volume } = this.parts;
     try {
-      return await this.parts.directory.createMap(id, this.parts.volume.sizeBytes);
+      const map = await directory.createMap(id, volume.sizeBytes);
+      return { map, unverified: await directory.createUnverified(id, map.chunks) };
     } catch (error) {
       await target.close();
       throw error;
@@ -147,7 +158,7 @@ export class MirrorControl {
     ended = true;
     if (!link) return;
     link.target.onLost = undefined;
-    link.map.close();
+    link.close();
   }
 
   updateCounters(): void {
@@ -160,7 +171,7 @@ export class MirrorControl {
     });
   }
 
-  status(): MirrorStatus | null {
+  status(): Omit<MirrorStatus, "verify"> | null {
     const mirror = this.#mirror;
     if (!mirror || mirror.state === "switched") return null;
     const now = mirror.progress();
@@ -178,18 +189,16 @@ export class MirrorControl {
       eta_s: now.etaSeconds,
       rounds: now.rounds,
       write_through: now.writeThrough,
-      digests: now.digests,
+      digests: {
+        algorithm: now.digests.algorithm,
+        checked: now.digests.checked,
+        mismatched: now.digests.mismatched,
+        unverified_bytes: now.digests.unverifiedBytes,
+      },
     };
   }
 
-  /** @throws {PsmaError} state/no-mirror */
-  statusNow(): MirrorStatus {
-    const status = this.status();
-    if (!status) throw this.#noMirror();
-    return status;
-  }
-
-  #noMirror(): PsmaError {
+  noMirror(): PsmaError {
     const { name } = this.parts.volume;
     return new PsmaError("state/no-mirror", `Cannot do that: ${name} has no mirror`, {
       hint: `Start one: psma mirror start ${name}`,

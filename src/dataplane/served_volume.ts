@@ -10,9 +10,17 @@ import { HeldFuseExport, type HeldFuseMount, UblkExport } from "../frontend/mod.
 import type { CutoverReport, Volume } from "../volume/mod.ts";
 import type { DataPlaneContext } from "./context.ts";
 import { LatencyBaseline } from "./latency_baseline.ts";
-import type { MirrorStatus, OpenVolume, StartMirror, VolumeStatus } from "./messages.ts";
+import type {
+  MirrorStatus,
+  OpenVolume,
+  StartMirror,
+  StartVerify,
+  VerifyStatus,
+  VolumeStatus,
+} from "./messages.ts";
 import { MirrorControl } from "./mirror_control.ts";
 import { Switching } from "./switching.ts";
+import { Verification } from "./verification.ts";
 import { openParts, type VolumeParts } from "./volume_opening.ts";
 
 const CLOSE_WITHIN_MS = 5000, CLOSE_POLL_MS = 10;
@@ -24,6 +32,7 @@ export class ServedVolume {
   readonly #baseline: LatencyBaseline;
   readonly #mirrors: MirrorControl;
   readonly #switching: Switching;
+  readonly #verification: Verification;
   #fuse: HeldFuseExport | undefined;
   #ublk: UblkExport | undefined;
   #busy: string | undefined;
@@ -37,6 +46,7 @@ export class ServedVolume {
     this.#baseline = new LatencyBaseline(parts.volume.counters);
     this.#mirrors = new MirrorControl(parts, this.#baseline);
     this.#switching = new Switching(parts, this.#mirrors, this.#baseline);
+    this.#verification = new Verification(parts, this.#mirrors);
   }
 
   /** @throws {PsmaError} state/manifest, state/short, state/change-map, store/unreachable, sys/... */
@@ -51,6 +61,7 @@ export class ServedVolume {
     }
     try {
       await served.#mirrors.recover();
+      served.#verification.recover();
     } catch (error) {
       await parts.volume.close();
       await parts.volume.active.close();
@@ -183,12 +194,31 @@ export class ServedVolume {
   }
 
   mirrorStatus(): MirrorStatus | null {
-    return this.#mirrors.status();
+    const status = this.#mirrors.status();
+    if (!status) return null;
+    const verify = this.#verification.status();
+    return { ...status, verify: verify?.of === status.id ? verify : null };
   }
 
   /** @throws {PsmaError} state/no-mirror */
   mirrorStatusNow(): MirrorStatus {
-    return this.#mirrors.statusNow();
+    const status = this.mirrorStatus();
+    if (!status) throw this.#mirrors.noMirror();
+    return status;
+  }
+
+  /** @throws {PsmaError} state/verify, state/no-mirror, sys/... */
+  async beginVerify(start: StartVerify): Promise<VerifyStatus> {
+    return await this.#verification.begin(start);
+  }
+
+  /** @throws {PsmaError} state/no-verify */
+  async stopVerify(): Promise<VerifyStatus> {
+    return await this.#verification.stop();
+  }
+
+  verifyStatus(): VerifyStatus | null {
+    return this.#verification.status();
   }
 
   async startMirror(start: StartMirror): Promise<void> {
@@ -230,6 +260,7 @@ export class ServedVolume {
     await this.volume.close();
     this.#switching.beginClose();
     const target = this.volume.link?.target;
+    await this.#verification.close();
     await this.#mirrors.drop();
     await this.#idle();
     await this.#parts.context.calls.flush(this.volume.active);

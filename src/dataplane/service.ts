@@ -204,6 +204,9 @@ export class Service implements DataPlaneContext {
       await this.#volume(volume).cancelMirror();
       return null;
     },
+    beginVerify: (start) => this.#volume(start.volume).beginVerify(start),
+    verifyStatus: ({ volume }) => this.#volume(volume).verifyStatus(),
+    stopVerify: ({ volume }) => this.#volume(volume).stopVerify(),
     convergeMirror: async ({ volume, timeout_ms }) => {
       const served = this.#volume(volume);
       await served.converge(timeout_ms);

@@ -92,7 +92,7 @@ export class Switching {
     await manifest.commit((now) =>
       now.last_cutover?.epoch === report.epoch ? { ...now, last_cutover } : now
     );
-    link?.map.close();
+    link?.close();
     directory.removeMap(mirror.record.id);
     context.reactor.sleep(FORMER_ANSWERS_WITHIN_MS).then(() => former.abort());
     await former.close();

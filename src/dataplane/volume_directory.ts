@@ -1,5 +1,12 @@
 /** The directory of a volume's own files: its manifest, and the change map of each mirror by the mirror's id. */
-import { ChangeMap, type Manifest, ManifestFile } from "../volume/mod.ts";
+import { decodeVerifyRecord, encodeVerifyRecord } from "../codec/mod.ts";
+import {
+  ChangeMap,
+  type Manifest,
+  ManifestFile,
+  UnverifiedMap,
+  type VerifyRecord,
+} from "../volume/mod.ts";
 import type { DiskFiles } from "./disk_files.ts";
 
 export class VolumeDirectory {
@@ -31,12 +38,50 @@ export class VolumeDirectory {
     return ChangeMap.open(this.files, this.#mapPath(mirrorId));
   }
 
+  /** What belongs to a mirror that has ended. */
   removeMap(mirrorId: string): void {
     this.files.remove(this.#mapPath(mirrorId));
+    this.files.remove(this.#unverifiedPath(mirrorId));
+  }
+
+  /** For a mirror that begins: nothing was written through yet. */
+  createUnverified(mirrorId: string, chunks: number): Promise<UnverifiedMap> {
+    const path = this.#unverifiedPath(mirrorId);
+    return UnverifiedMap.create(this.files, path, chunks, { all: false });
+  }
+
+  /** For a mirror that goes on. What cannot be known from the file is unverified. */
+  async openUnverified(mirrorId: string, chunks: number): Promise<UnverifiedMap> {
+    const path = this.#unverifiedPath(mirrorId);
+    try {
+      const map = UnverifiedMap.open(this.files, path, chunks);
+      if (map) return map;
+    } catch {
+      // Missing or damaged: it costs one comparison of the whole volume.
+    }
+    return await UnverifiedMap.create(this.files, path, chunks, { all: true });
+  }
+
+  /** How the last verify stands; undefined when there is no record that can be read. */
+  loadVerify(): VerifyRecord | undefined {
+    const bytes = this.files.read(this.#verifyPath);
+    return bytes && decodeVerifyRecord(bytes);
+  }
+
+  saveVerify(record: VerifyRecord): Promise<void> {
+    return this.files.replace(this.#verifyPath, encodeVerifyRecord(record));
   }
 
   get #manifestPath(): string {
     return `${this.path}/manifest`;
+  }
+
+  get #verifyPath(): string {
+    return `${this.path}/verify`;
+  }
+
+  #unverifiedPath(mirrorId: string): string {
+    return `${this.path}/${mirrorId}.unverified`;
   }
 
   #mapPath(mirrorId: string): string {

@@ -133,7 +133,7 @@ export class Mirror {
       ask: (ranges) => options.control.digests(ranges),
       digestSource: (range) => this.copier.digestSource(range),
       flushTarget: () => this.copier.flushTarget(),
-      limit: (work) => this.#limit(work),
+      limit: (work) => this.#limit(work, 0.5),
       onCompared: (count) => void (this.checks.checked += count),
     });
     this.#gate = new VerifyGate({
@@ -471,9 +471,10 @@ export class Mirror {
     return undefined;
   }
 
-  async #limit<T>(work: Promise<T>): Promise<T> {
+  /** @param share of the write-through time limit. */
+  async #limit<T>(work: Promise<T>, share = 1): Promise<T> {
     const { turns, record } = this.#options;
-    const late = turns.sleep(record.write_through_timeout_ms).then(() => {
+    const late = turns.sleep(record.write_through_timeout_ms * share).then(() => {
       throw new PsmaError("timeout/check", "Cannot check an extent: the store did not answer");
     });
     late.catch(() => {});

@@ -98,6 +98,12 @@ export class MirrorLink {
     for (let chunk = first; chunk <= last; chunk++) this.unverified.clear(chunk);
   }
 
+  /** The mirror has ended. */
+  close(): void {
+    this.map.close();
+    this.unverified.close();
+  }
+
   get unverifiedBytes(): number {
     return this.unverified.count * this.map.chunkBytes;
   }
