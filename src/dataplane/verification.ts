@@ -95,7 +95,7 @@ export class Verification {
   #run(record: VerifyRecord) {
     const { directory, emit, volume } = this.parts;
     this.#last = record;
-    this.#verify = this.mirrors.mirror.startVerify({
+    this.#verify = this.mirrors.mirror.verification.start({
       record,
       save: (now) => directory.saveVerify(now),
       onEnd: (ended) => {

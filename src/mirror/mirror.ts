@@ -10,14 +10,12 @@ import { type Clock, type MemorySource, PsmaError, toPsmaError, type Turns } fro
 import type { BackendCalls } from "../backend/mod.ts";
 import type { MirrorLink, MirrorRecord, Range, Volume } from "../volume/mod.ts";
 import { DigestChecks } from "./checks.ts";
-import { Comparison } from "./comparison.ts";
 import { Copier } from "./copier.ts";
 import { type Digest, DIGEST_ALGORITHM } from "./digest.ts";
 import { Pacer } from "./pace.ts";
 import { RateMeter } from "./rate_meter.ts";
 import { type MirrorEvent, type MirrorState, next, step } from "./state.ts";
-import { Verify, type VerifyOptions } from "./verify.ts";
-import { VerifyGate } from "./verify_gate.ts";
+import { MirrorVerification } from "./verification.ts";
 
 const RETRY_FIRST_MS = 100, RETRY_MAX_MS = 5000;
 const IDLE_MS = 100;
@@ -79,9 +77,7 @@ export interface MirrorProgress {
 export class Mirror {
   readonly checks: DigestChecks;
   readonly copier: Copier;
-  readonly #comparison: Comparison;
-  readonly #gate: VerifyGate;
-  #verify: Verify | undefined;
+  readonly verification: MirrorVerification;
   /** A converge asked for the gate to be passed, at this time (monotonic). */
   #gateWantedMs = -Infinity;
   readonly #options: MirrorOptions;
@@ -126,22 +122,14 @@ export class Mirror {
       checks: this.checks,
       digest,
     });
-    this.#comparison = new Comparison({
-      volume,
-      link,
-      turns,
-      ask: (ranges) => options.control.digests(ranges),
-      digestSource: (range) => this.copier.digestSource(range),
-      flushTarget: () => this.copier.flushTarget(),
+    this.verification = new MirrorVerification({
+      ...options,
+      copier: this.copier,
+      checks: this.checks,
+      pacer: this.#pacer,
       limit: (work) => this.#limit(work, 0.5),
-      onCompared: (count) => void (this.checks.checked += count),
-    });
-    this.#gate = new VerifyGate({
-      link,
-      comparison: this.#comparison,
-      clock,
-      admit: (bytes) => this.#pacer.admit(bytes),
-      onUnequal: (chunk) => this.#foundUnequal(this.#comparison.rangeOf(chunk), true),
+      waitsFor: () => this.#verifyWaitsFor(),
+      onUnequal: () => this.#signal(),
     });
     // A target must never hold the application: what it does not answer fails, and is copied again.
     link.target.setLossPolicy("fail");
@@ -196,34 +184,6 @@ export class Mirror {
     };
   }
 
-  /** The verify that runs, or ran last in this process. */
-  get verify(): Verify | undefined {
-    return this.#verify;
-  }
-
-  /** Begins to compare both sides, or goes on with it. The one before must have ended. */
-  startVerify(options: Pick<VerifyOptions, "record" | "save" | "onEnd">): Verify {
-    const { link, turns, clock } = this.#options, comparison = this.#comparison;
-    this.#verify = new Verify({
-      ...options,
-      turns,
-      clock,
-      sides: {
-        chunks: link.map.chunks,
-        chunkBytes: link.map.chunkBytes,
-        compare: (chunks) => comparison.compare(chunks),
-        compareLocked: (chunk) => comparison.compareLocked(chunk),
-        holes: (chunks) => comparison.holes(chunks),
-        rangeOf: (chunk) => comparison.rangeOf(chunk),
-      },
-      admit: (bytes) => this.#pacer.admit(bytes),
-      waitsFor: () => this.#verifyWaitsFor(),
-      onMismatch: (range, tell) => this.#foundUnequal(range, tell),
-    });
-    this.#verify.start();
-    return this.#verify;
-  }
-
   pause(): void {
     if (!next(this.#state, "pause")) return;
     this.#wantReady = false;
@@ -246,7 +206,7 @@ export class Mirror {
     this.#wantReady = true;
     this.#gateWantedMs = begunMs;
     this.#signal();
-    while (this.#state !== "ready" || !this.#gate.passedSince(begunMs)) {
+    while (this.#state !== "ready" || !this.verification.gate.passedSince(begunMs)) {
       if (this.#ended) throw new PsmaError("state/ended", "Cannot converge: the mirror has ended");
       if (this.#state === "paused" || this.#state === "failed") {
         throw new PsmaError(
@@ -293,12 +253,10 @@ export class Mirror {
     this.#ended = true;
     this.copier.stop();
     this.checks.abandon();
-    this.#comparison.abandon();
     this.#signal();
-    await this.#verify?.halt();
+    await this.verification.end();
     await this.#finished;
     await this.checks.settle().catch(() => {});
-    await this.#comparison.settle();
     this.copier.close();
   }
 
@@ -338,8 +296,10 @@ export class Mirror {
       await this.#wait(IDLE_MS);
     } else if (this.#state === "ready") {
       if (link.map.dirtyChunks > 0) return this.#to("fell-back", "a comparison found a difference");
-      if (this.#wantReady && !this.#gate.passedSince(this.#gateWantedMs)) {
-        await this.#gate.pass(() => this.#state === "ready" && this.#wantReady && !this.#ended);
+      if (this.#wantReady && !this.verification.gate.passedSince(this.#gateWantedMs)) {
+        await this.verification.gate.pass(() =>
+          this.#state === "ready" && this.#wantReady && !this.#ended
+        );
         return this.#signal();
       }
       await this.#wait(IDLE_MS);
@@ -351,7 +311,7 @@ export class Mirror {
     else if (this.#state === "tracking") {
       await this.#wait(record.resync_interval_ms);
       if (this.#state !== "tracking" || this.#wantReady || this.#ended) return;
-      if (this.#verify?.record.state !== "running") this.#pacer.observeUndisturbed();
+      if (!this.verification.isRunning) this.#pacer.observeUndisturbed();
       if (link.map.dirtyChunks > 0) await this.#round("round");
       else this.#completeSinceMs = this.#options.clock.monotonicMs();
     } else await this.#round("first-round");
@@ -392,9 +352,9 @@ export class Mirror {
       await this.copier.round("locked");
       await this.checks.settle();
       // Chunks that were just being compared were left out.
-      await this.#comparison.settle();
+      await this.verification.settle();
     }
-    await this.#gate.pass(() => this.#converging && link.writeThrough);
+    await this.verification.gate.pass(() => this.#converging && link.writeThrough);
     if (!this.#converging || !link.writeThrough) return;
     await this.copier.flushTarget();
     if (await calls.flush(volume.active) !== 0) {
@@ -438,20 +398,6 @@ export class Mirror {
       "error",
       `The target persisted other bytes than were sent, ${range.length} bytes at ${range.at}`,
       { at: range.at, length: range.length, strikes },
-    );
-  }
-
-  /** Both sides were compared there and differ: copied again, told, and no reason to call the mirror ready. */
-  #foundUnequal(range: Range, tell: boolean) {
-    this.#options.link.map.markDirty(range.at, range.length);
-    this.checks.mismatched++;
-    this.#signal();
-    if (!tell) return;
-    this.#options.emit(
-      "mirror.verify-mismatch",
-      "error",
-      `Both sides of the mirror differ, from ${range.at} on; it is copied again from the source`,
-      { at: range.at, length: range.length },
     );
   }
 

@@ -1,0 +1,111 @@
+/** What a mirror compares besides its copies: the gate before a switch, and a verify on demand. */
+import type { Clock, Turns } from "../core/mod.ts";
+import type { MirrorLink, Range, Volume } from "../volume/mod.ts";
+import type { DigestChecks } from "./checks.ts";
+import { Comparison } from "./comparison.ts";
+import type { Copier } from "./copier.ts";
+import type { MirrorEventSink, TargetControl } from "./mirror.ts";
+import type { Pacer } from "./pace.ts";
+import { Verify, type VerifyOptions } from "./verify.ts";
+import { VerifyGate } from "./verify_gate.ts";
+
+export interface MirrorVerificationOptions {
+  readonly volume: Volume;
+  readonly link: MirrorLink;
+  readonly turns: Turns;
+  readonly clock: Clock;
+  readonly control: TargetControl;
+  readonly emit: MirrorEventSink;
+  readonly copier: Copier;
+  readonly checks: DigestChecks;
+  readonly pacer: Pacer;
+  /** Rejects after half of the write-through time limit: what waits for a comparison does not end write-through. */
+  readonly limit: <T>(work: Promise<T>) => Promise<T>;
+  /** Why nothing can be compared now; undefined when it can. */
+  readonly waitsFor: () => string | undefined;
+  /** Something differed; it is dirty now. */
+  readonly onUnequal: () => void;
+}
+
+export class MirrorVerification {
+  readonly gate: VerifyGate;
+  readonly #comparison: Comparison;
+  #verify: Verify | undefined;
+
+  constructor(readonly options: MirrorVerificationOptions) {
+    const { volume, link, turns, clock, control, copier, checks, pacer, limit } = options;
+    this.#comparison = new Comparison({
+      volume,
+      link,
+      turns,
+      ask: (ranges) => control.digests(ranges),
+      digestSource: (range) => copier.digestSource(range),
+      flushTarget: () => copier.flushTarget(),
+      limit,
+      onCompared: (count) => void (checks.checked += count),
+    });
+    this.gate = new VerifyGate({
+      link,
+      clock,
+      comparison: this.#comparison,
+      admit: (bytes) => pacer.admit(bytes),
+      onUnequal: (chunk) => this.#foundUnequal(this.#comparison.rangeOf(chunk), true),
+    });
+  }
+
+  /** Begins to compare both sides, or goes on with it. The verify before must have ended. */
+  start(options: Pick<VerifyOptions, "record" | "save" | "onEnd">): Verify {
+    const { link: { map }, turns, clock, pacer, waitsFor } = this.options;
+    const comparison = this.#comparison;
+    this.#verify = new Verify({
+      ...options,
+      turns,
+      clock,
+      sides: {
+        chunks: map.chunks,
+        chunkBytes: map.chunkBytes,
+        compare: (chunks) => comparison.compare(chunks),
+        compareLocked: (chunk) => comparison.compareLocked(chunk),
+        holes: (chunks) => comparison.holes(chunks),
+        rangeOf: (chunk) => comparison.rangeOf(chunk),
+      },
+      admit: (bytes) => pacer.admit(bytes),
+      waitsFor,
+      onMismatch: (range, tell) => this.#foundUnequal(range, tell),
+    });
+    this.#verify.start();
+    return this.#verify;
+  }
+
+  /** A verify is under way: what the application's latency is meanwhile is not its undisturbed one. */
+  get isRunning(): boolean {
+    return this.#verify?.record.state === "running";
+  }
+
+  /** Resolves when nothing is being compared: what was is free to be copied. */
+  settle(): Promise<void> {
+    return this.#comparison.settle();
+  }
+
+  /** Ends all of it; a verify that runs is gone on with by whoever continues with the mirror. */
+  async end(): Promise<void> {
+    this.#comparison.abandon();
+    await this.#verify?.halt();
+    await this.#comparison.settle();
+  }
+
+  /** Both sides differ where they should not: copied again from the source, counted, told. */
+  #foundUnequal(range: Range, tell: boolean) {
+    const { link, checks, emit, onUnequal } = this.options;
+    link.map.markDirty(range.at, range.length);
+    checks.mismatched++;
+    onUnequal();
+    if (!tell) return;
+    emit(
+      "mirror.verify-mismatch",
+      "error",
+      `Both sides of the mirror differ from byte ${range.at} on; it is copied again from the source`,
+      { at: range.at, length: range.length },
+    );
+  }
+}
