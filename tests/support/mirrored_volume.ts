@@ -38,7 +38,7 @@ export async function mirrorVolume(
   thread: InThread,
   temp: TempDir,
   volume: Volume,
-  { beforeDigests = () => {} }: { beforeDigests?: () => void } = {},
+  { beforeDigests = () => Promise.resolve() }: { beforeDigests?: () => Promise<void> } = {},
 ): Promise<MirroredVolume> {
   const { reactor, operations, calls, turns, memory, clock, files } = thread;
   const targetPath = sparseFile(temp.file("target"), volume.sizeBytes);
@@ -73,7 +73,7 @@ export async function mirrorVolume(
     clock,
     control: {
       digests: async (ranges) => {
-        beforeDigests();
+        await beforeDigests();
         return (await digestExtents(target, ranges, calls, digest)).digests;
       },
       promote: () => Promise.resolve(),

@@ -38,6 +38,10 @@ export class VerifyingWriter {
     });
   }
 
+  get isRunning(): boolean {
+    return !this.#stopped && this.#lanes.length > 0;
+  }
+
   /** Keeps `depth` requests in flight until `stop`. */
   start(depth: number): void {
     this.#stopped = false;
