@@ -23,6 +23,7 @@ import { closeUnit } from "./serving.ts";
 import { lockDirectory, makePrivateDirectory } from "./state_files.ts";
 import { StoreWatch } from "./store_watch.ts";
 import type { Agent } from "./views.ts";
+import { resumeVerify } from "./verifying.ts";
 import { VolumeUnit } from "./volume_unit.ts";
 
 const SOCKET_PATH_MAX = 107;
@@ -123,7 +124,10 @@ async function run(
   await Promise.all([...units.values()].map((unit) => bringUp(context, unit).catch(() => {})));
   for (const [name, unit] of units) {
     if (!context.catalogue.find(name)) units.delete(name);
-    else if (unit.open && !context.stopping.aborted) resumeIntent(context, unit);
+    else if (unit.open && !context.stopping.aborted) {
+      await resumeVerify(context, unit);
+      resumeIntent(context, unit);
+    }
   }
   operations.endInterrupted();
   desk.started = true;

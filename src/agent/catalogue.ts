@@ -61,6 +61,9 @@ const AGENT_ID_BYTES = 6;
 const MAX_VOLUMES = 1024;
 /** What an entry lacks that an earlier version wrote. */
 const NEW_KEYS: Partial<VolumeConfig> = { device: false, queue_depth: DEFAULT_QUEUE_DEPTH };
+const NEW_MIRROR_KEYS: Partial<VolumeConfig["mirror"]> = {
+  verify: { every_ms: null, max_rate_bytes_per_s: null },
+};
 
 export class Catalogue {
   readonly agent: string;
@@ -73,7 +76,8 @@ export class Catalogue {
     const file = decodeCatalogue(readFile(path), path);
     this.agent = file?.agent ?? rng.hex(AGENT_ID_BYTES);
     for (const entry of file?.volumes ?? []) {
-      this.#entries.set(entry.name, { ...entry, spec: { ...NEW_KEYS, ...entry.spec } });
+      const mirror = { ...NEW_MIRROR_KEYS, ...entry.spec.mirror };
+      this.#entries.set(entry.name, { ...entry, spec: { ...NEW_KEYS, ...entry.spec, mirror } });
     }
     if (file === undefined) this.#save();
   }

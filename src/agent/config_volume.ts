@@ -33,6 +33,15 @@ export interface MirrorConfig {
   readonly max_rate_bytes_per_s: number | null;
   readonly write_through_timeout_ms: number;
   readonly backup: "frozen";
+  readonly verify: VerifySchedule;
+}
+
+/** Comparing both sides of the mirror by itself. */
+export interface VerifySchedule {
+  /** Null: only when asked for. */
+  readonly every_ms: number | null;
+  /** Null: as fast as the application's own latency lets it. */
+  readonly max_rate_bytes_per_s: number | null;
 }
 
 export interface ScaleConfig {
@@ -150,6 +159,7 @@ export function defaultMirror(store: string, stores: readonly string[]): MirrorC
     max_rate_bytes_per_s: null,
     write_through_timeout_ms: 200,
     backup: "frozen",
+    verify: { every_ms: null, max_rate_bytes_per_s: null },
   };
 }
 
@@ -211,6 +221,16 @@ function readMirror(section: Section, store: string, stores: readonly string[]):
       later: ["async", "sync"],
       fallback: "frozen",
     }),
+    verify: readVerify(section.section("verify")),
+  };
+  section.end();
+  return config;
+}
+
+function readVerify(section: Section): VerifySchedule {
+  const config: VerifySchedule = {
+    every_ms: section.has("every") ? section.duration("every", { minimum: 60_000 }) : null,
+    max_rate_bytes_per_s: readRate(section),
   };
   section.end();
   return config;

@@ -1,6 +1,6 @@
 /** The agent as the API sees it: answers questions, takes orders, refuses what makes no sense. */
 import { checkName, formatSize, PsmaError } from "../core/mod.ts";
-import { type MirrorStatus, needFrontend } from "../dataplane/mod.ts";
+import { type MirrorStatus, needFrontend, type VerifyStatus } from "../dataplane/mod.ts";
 import { MAX_VOLUME_BYTES } from "../datastore/mod.ts";
 import { type Forecast, type Forecaster, isMetric, type Metric, METRICS } from "../forecast/mod.ts";
 import type { Sampler } from "../monitor/mod.ts";
@@ -20,6 +20,7 @@ import { metricFamilies } from "./metrics.ts";
 import { beginMirror, beginRetire, beginScale, beginSwitch, cancelMirror } from "./scaling.ts";
 import { attachUnit, deleteUnit, detachUnit } from "./serving.ts";
 import { viewOf } from "./show.ts";
+import { beginVerify, stopVerify } from "./verifying.ts";
 import type { StoreWatch } from "./store_watch.ts";
 import type {
   Agent,
@@ -30,6 +31,7 @@ import type {
   MetricFamily,
   Operation,
   Plan,
+  VerifyOptions,
   VolumeView,
 } from "./views.ts";
 import { VolumeUnit } from "./volume_unit.ts";
@@ -176,6 +178,14 @@ export class AgentDesk implements Agent {
 
   async cancelMirror(name: string): Promise<void> {
     await cancelMirror(this.#parts.context, this.#unit(name));
+  }
+
+  async verifyMirror(name: string, options: VerifyOptions): Promise<Operation> {
+    return await beginVerify(this.#parts.context, this.#unit(name), options);
+  }
+
+  async stopVerify(name: string): Promise<VerifyStatus> {
+    return await stopVerify(this.#parts.context, this.#unit(name));
   }
 
   async scale(name: string, { size_bytes }: { size_bytes?: number }): Promise<Operation> {

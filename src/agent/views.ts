@@ -8,6 +8,7 @@ import type {
   MirrorStatus,
   OperationReport,
   Placement,
+  VerifyStatus,
 } from "../dataplane/mod.ts";
 import type { Forecast } from "../forecast/mod.ts";
 
@@ -114,6 +115,14 @@ export interface CreateVolume {
   readonly frontend?: "auto" | "ublk" | "fuse" | "nbd";
 }
 
+/** How to compare both sides of a mirror. */
+export interface VerifyOptions {
+  /** Default: what the configuration says. */
+  readonly max_rate_bytes_per_s?: number;
+  /** From where a stopped one was. */
+  readonly resume?: boolean;
+}
+
 export interface HistoryQuery {
   readonly metric: string;
   readonly from_ms: number;
@@ -143,6 +152,9 @@ export interface Agent {
   pauseMirror(name: string): Promise<MirrorStatus>;
   resumeMirror(name: string): Promise<MirrorStatus>;
   cancelMirror(name: string): Promise<void>;
+  /** Compares both sides of the mirror while the volume is in use. The result is a VerifyStatus. */
+  verifyMirror(name: string, options: VerifyOptions): Promise<Operation>;
+  stopVerify(name: string): Promise<VerifyStatus>;
   /** A scaling event: mirror where needed, switch, grow. */
   scale(name: string, options: { size_bytes?: number }): Promise<Operation>;
   /** Cuts over to the mirror that is there, and grows. */
@@ -171,4 +183,4 @@ export interface MetricFamily {
   }[];
 }
 
-export type { CutoverReport, ExportInfo, Forecast, MirrorStatus, Placement };
+export type { CutoverReport, ExportInfo, Forecast, MirrorStatus, Placement, VerifyStatus };

@@ -20,6 +20,8 @@ import type {
   MirrorStatus,
   Operation,
   Plan,
+  VerifyOptions,
+  VerifyStatus,
   VolumeView,
 } from "../agent/mod.ts";
 import { decodeEvents } from "./event_stream.ts";
@@ -33,6 +35,7 @@ export type {
   MirrorStatus,
   Operation,
   Plan,
+  VerifyStatus,
   VolumeView,
 };
 
@@ -142,6 +145,14 @@ export class AgentClient implements Disposable {
 
   async cancelMirror(name: string): Promise<void> {
     await this.#post(at(name, "mirror/cancel"));
+  }
+
+  verifyMirror(name: string, options: VerifyOptions): Promise<Operation> {
+    return this.#post(at(name, "mirror/verify"), options);
+  }
+
+  stopVerify(name: string): Promise<VerifyStatus> {
+    return this.#post(at(name, "mirror/verify/stop"));
   }
 
   scale(name: string, size: { size_bytes?: number }): Promise<Operation> {

@@ -32,6 +32,25 @@ const PlacementSchema = z.object({
   ]),
 }).openapi("Placement");
 
+export const VerifySchema = z.object({
+  id: z.string(),
+  side: z.enum(["mirror", "backup"]),
+  of: z.string(),
+  state: z.enum(["running", "stopped", "done"]),
+  reason: z.string().optional(),
+  max_rate_bytes_per_s: z.number().nullable(),
+  rate_bytes_per_s: z.number(),
+  started_at: time,
+  ended_at: time.nullable(),
+  total_bytes: bytes,
+  done_bytes: bytes,
+  equal_bytes: bytes,
+  behind_bytes: bytes,
+  busy_bytes: bytes,
+  mismatched_bytes: bytes,
+  mismatches: z.array(z.object({ at: bytes, length: bytes })).readonly(),
+}).openapi("Verify");
+
 export const MirrorSchema = z.object({
   id: z.string(),
   state: z.enum([
@@ -56,7 +75,13 @@ export const MirrorSchema = z.object({
   eta_s: z.number().nullable(),
   rounds: count,
   write_through: z.boolean(),
-  digests: z.object({ algorithm: z.string(), checked: count, mismatched: count }),
+  digests: z.object({
+    algorithm: z.string(),
+    checked: count,
+    mismatched: count,
+    unverified_bytes: bytes,
+  }),
+  verify: VerifySchema.nullable(),
 }).openapi("Mirror");
 
 const CutoverSchema = z.object({
@@ -75,6 +100,7 @@ const CutoverSchema = z.object({
   changed_bytes: bytes,
   digests_checked: count,
   digest_mismatches: count,
+  unverified_bytes: bytes.optional(),
 }).openapi("Cutover");
 
 const ExportSchema = z.union([
@@ -224,6 +250,11 @@ export const CreateVolumeSchema = z.strictObject({
 export const SizeSchema = z.strictObject({
   size_bytes: bytes.positive().optional(),
 }).openapi("Size");
+
+export const StartVerifySchema = z.strictObject({
+  max_rate_bytes_per_s: z.number().int().positive().optional(),
+  resume: z.boolean().optional(),
+}).openapi("StartVerify");
 
 export const DetachSchema = z.strictObject({
   force: z.boolean().optional(),

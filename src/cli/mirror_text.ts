@@ -3,6 +3,7 @@ import type { MirrorStatus } from "../api/client.ts";
 import { formatDuration, formatSize } from "../core/mod.ts";
 import { bar } from "./plot.ts";
 import { formatPairs } from "./table.ts";
+import { formatVerifyLine } from "./verify_text.ts";
 
 /** A few words for a table's cell. */
 export function formatMirrorLine(mirror: MirrorStatus): string {
@@ -37,8 +38,10 @@ export function formatMirror(mirror: MirrorStatus): string {
     ["write-through", mirror.write_through ? "on" : "off"],
     [
       "digests",
-      `${digests.checked} checked (${digests.algorithm}), ${digests.mismatched} mismatched`,
+      `${digests.checked} checked (${digests.algorithm}), ${digests.mismatched} mismatched, ` +
+      `${formatSize(digests.unverified_bytes)} written through since`,
     ],
+    ["verify", mirror.verify === null ? "never" : formatVerifyLine(mirror.verify)],
   ]);
 }
 

@@ -61,6 +61,8 @@ export interface CutoverReport {
   readonly changed_bytes: number;
   readonly digests_checked: number;
   readonly digest_mismatches: number;
+  /** Of chunks that were written through during or after the last comparison before the commit. */
+  readonly unverified_bytes?: number;
 }
 
 /** A mirror as the manifest remembers it, so that a restart goes on with it. */

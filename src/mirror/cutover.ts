@@ -66,6 +66,7 @@ export async function cutOver(
       changed_bytes: volume.link.changedBytes,
       digests_checked: mirror.checks.checked,
       digest_mismatches: mirror.checks.mismatched,
+      unverified_bytes: volume.link.unverifiedBytes,
     };
     await commit(options, epoch, report);
     const former = volume.finishCommit(target.size_bytes);

@@ -115,6 +115,8 @@ export function recordingAgent(): RecordingAgent {
     pauseMirror: named("pauseMirror", undefined as never),
     resumeMirror: named("resumeMirror", undefined as never),
     cancelMirror: named("cancelMirror", undefined),
+    verifyMirror: named("verifyMirror", { ...OPERATION, verb: "verify" }),
+    stopVerify: named("stopVerify", undefined as never),
     scale: named("scale", OPERATION),
     switchVolume: named("switchVolume", OPERATION),
     retire: named("retire", OPERATION),

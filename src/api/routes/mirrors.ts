@@ -2,13 +2,21 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import { PsmaError } from "../../core/mod.ts";
 import type { RouteContext } from "../context.ts";
-import { MirrorSchema, OperationSchema, SizeSchema, VolumeParameter } from "../schemas.ts";
+import {
+  MirrorSchema,
+  OperationSchema,
+  SizeSchema,
+  StartVerifySchema,
+  VerifySchema,
+  VolumeParameter,
+} from "../schemas.ts";
 import { body, guarded, json, problem } from "./describe.ts";
 import { locationOf, withoutUndefined } from "./volumes.ts";
 
+const params = VolumeParameter;
+const faults = { 400: problem, 401: problem, 404: problem, 409: problem };
+
 export function addMirrorRoutes(app: OpenAPIHono, { agent }: RouteContext): void {
-  const params = VolumeParameter;
-  const faults = { 400: problem, 401: problem, 404: problem, 409: problem };
   app.openapi(
     createRoute({
       method: "get",
@@ -42,6 +50,7 @@ export function addMirrorRoutes(app: OpenAPIHono, { agent }: RouteContext): void
       return context.json(operation, 202);
     },
   );
+  addVerifyRoutes(app, agent);
   const verbs = [["pause", "pauseMirror"], ["resume", "resumeMirror"]] as const;
   for (const [verb, method] of verbs) {
     app.openapi(
@@ -69,5 +78,35 @@ export function addMirrorRoutes(app: OpenAPIHono, { agent }: RouteContext): void
       await agent.cancelMirror(context.req.valid("param").volume);
       return context.json({ cancelled: true as const }, 200);
     },
+  );
+}
+
+function addVerifyRoutes(app: OpenAPIHono, agent: RouteContext["agent"]): void {
+  app.openapi(
+    createRoute({
+      method: "post",
+      path: "/v1/volumes/{volume}/mirror/verify",
+      summary: "Compare both sides of the mirror while the volume is in use",
+      security: guarded,
+      request: { params, body: body(StartVerifySchema) },
+      responses: { 202: json(OperationSchema, "Begun; its result is a Verify"), ...faults },
+    }),
+    async (context) => {
+      const options = withoutUndefined(context.req.valid("json"));
+      const operation = await agent.verifyMirror(context.req.valid("param").volume, options);
+      context.header("location", locationOf(operation));
+      return context.json(operation, 202);
+    },
+  );
+  app.openapi(
+    createRoute({
+      method: "post",
+      path: "/v1/volumes/{volume}/mirror/verify/stop",
+      summary: "Stop comparing; it can be gone on with",
+      security: guarded,
+      request: { params },
+      responses: { 200: json(VerifySchema, "How far it came"), ...faults },
+    }),
+    async (context) => context.json(await agent.stopVerify(context.req.valid("param").volume), 200),
   );
 }

@@ -1,8 +1,10 @@
 /** `psma mirror …`: the larger copy, from its request to its readiness. */
 import type { Command } from "@commander-js/extra-typings";
-import { parseSize } from "../../core/mod.ts";
+import type { Operation, VerifyStatus } from "../../api/client.ts";
+import { parseSize, PsmaError } from "../../core/mod.ts";
 import { formatMirror, formatMirrorProgress } from "../mirror_text.ts";
 import { followOperation } from "../progress.ts";
+import { formatVerify, formatVerifyLine, formatVerifyProgress } from "../verify_text.ts";
 import { group, type Session, type Start, verb } from "../verb.ts";
 
 export function mirrorVerbs(start: Start): Command {
@@ -19,6 +21,7 @@ export function mirrorVerbs(start: Start): Command {
     status as never,
     stateVerb(start, "pause", "pauseMirror", "Stop copying for now"),
     stateVerb(start, "resume", "resumeMirror", "Go on copying"),
+    verifyVerb(start),
     cancelVerb(start),
   ]);
 }
@@ -38,6 +41,57 @@ function startVerb(start: Start): Command {
         await followOperation(session, begun, options.wait);
       })
     ) as never;
+}
+
+function verifyVerb(start: Start): Command {
+  return verb("verify", "Compare both sides of the mirror while the volume is in use", [
+    "psma mirror verify data",
+    "psma mirror verify data --max-rate 50MiB",
+    "psma mirror verify data --stop",
+    "psma mirror verify data --resume",
+  ])
+    .argument("<volume>")
+    .option("--max-rate <rate>", "bytes per second at most (default: what the configuration says)")
+    .option("--resume", "go on where a stopped one was")
+    .option("--stop", "stop the one that runs")
+    .option("--no-wait", "do not wait until it is done")
+    .action((volume, options) =>
+      start(options, async (session) => {
+        const agent = await session.agent();
+        if (options.stop) {
+          const stopped = await agent.stopVerify(volume);
+          return session.answer(stopped, () => formatVerifyLine(stopped));
+        }
+        const begun = await agent.verifyMirror(volume, {
+          ...(options.maxRate === undefined
+            ? {}
+            : { max_rate_bytes_per_s: rateOf(options.maxRate) }),
+          ...(options.resume ? { resume: true } : {}),
+        });
+        const done = await followOperation(session, begun, options.wait, {
+          draw: ({ verify }) => verify === null ? "" : formatVerifyProgress(verify),
+          result: ({ result }) => `\n${formatVerify(result as VerifyStatus)}`,
+        });
+        refuseDifference(volume, done);
+      })
+    ) as never;
+}
+
+/** What differed has been printed; the exit code says it too. */
+function refuseDifference(volume: string, { state, result }: Operation): void {
+  if (state !== "done") return;
+  const { mismatched_bytes } = result as VerifyStatus;
+  if (mismatched_bytes === 0) return;
+  throw new PsmaError(
+    "verify/mismatch",
+    `Cannot call the mirror of ${volume} sound: ${mismatched_bytes} bytes differed`,
+    { hint: "They are copied again from the source; look at the target's disk." },
+  );
+}
+
+/** Bytes per second, written `50MiB` or `50MiB/s`. */
+function rateOf(text: string): number {
+  return parseSize(text.replace(/\/s$/, ""));
 }
 
 function stateVerb(

@@ -47,7 +47,8 @@ function mirror(state: MirrorState, size_bytes = 20 * GiB): MirrorStatus {
     eta_s: 0,
     rounds: 1,
     write_through: false,
-    digests: { algorithm: "xxh3", checked: 1, mismatched: 0 },
+    digests: { algorithm: "xxh3", checked: 1, mismatched: 0, unverified_bytes: 0 },
+    verify: null,
   };
 }
 
