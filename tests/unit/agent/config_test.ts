@@ -54,6 +54,7 @@ volumes:
     max_rate_bytes_per_s: 50 * 1024 ** 2,
     write_through_timeout_ms: 200,
     backup: "frozen",
+    verify: { every_ms: null, max_rate_bytes_per_s: null },
   });
   equal(data?.scale.threshold, 0.8);
   equal(data?.scale.step, 0.25);
