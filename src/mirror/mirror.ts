@@ -129,7 +129,8 @@ export class Mirror {
       pacer: this.#pacer,
       limit: (work) => this.#limit(work, 0.5),
       waitsFor: () => this.#verifyWaitsFor(),
-      onUnequal: () => this.#signal(),
+      ask: (ranges) => options.control.digests(ranges),
+      onUnequal: (range, tell) => this.#reportUnequal(range, tell),
     });
     // A target must never hold the application: what it does not answer fails, and is copied again.
     link.target.setLossPolicy("fail");
@@ -399,6 +400,13 @@ export class Mirror {
       `The target persisted other bytes than were sent, ${range.length} bytes at ${range.at}`,
       { at: range.at, length: range.length, strikes },
     );
+  }
+
+  #reportUnequal({ at, length }: Range, tell: boolean) {
+    this.#signal();
+    if (!tell) return;
+    const message = `Both sides of the mirror differ from byte ${at} on; it is copied again`;
+    this.#options.emit("mirror.verify-mismatch", "error", message, { at, length });
   }
 
   #verifyWaitsFor(): string | undefined {

@@ -4,7 +4,6 @@ import type { MirrorLink, Range, Volume } from "../volume/mod.ts";
 import type { DigestChecks } from "./checks.ts";
 import { Comparison } from "./comparison.ts";
 import type { Copier } from "./copier.ts";
-import type { MirrorEventSink, TargetControl } from "./mirror.ts";
 import type { Pacer } from "./pace.ts";
 import { Verify, type VerifyOptions } from "./verify.ts";
 import { VerifyGate } from "./verify_gate.ts";
@@ -14,8 +13,8 @@ export interface MirrorVerificationOptions {
   readonly link: MirrorLink;
   readonly turns: Turns;
   readonly clock: Clock;
-  readonly control: TargetControl;
-  readonly emit: MirrorEventSink;
+  /** Digests of what the target persisted, one per extent, in order. */
+  readonly ask: (extents: readonly Range[]) => Promise<readonly string[]>;
   readonly copier: Copier;
   readonly checks: DigestChecks;
   readonly pacer: Pacer;
@@ -23,8 +22,8 @@ export interface MirrorVerificationOptions {
   readonly limit: <T>(work: Promise<T>) => Promise<T>;
   /** Why nothing can be compared now; undefined when it can. */
   readonly waitsFor: () => string | undefined;
-  /** Something differed; it is dirty now. */
-  readonly onUnequal: () => void;
+  /** Both sides differ there; it is dirty now. @param tell whether it is worth an event of its own. */
+  readonly onUnequal: (range: Range, tell: boolean) => void;
 }
 
 export class MirrorVerification {
@@ -33,12 +32,12 @@ export class MirrorVerification {
   #verify: Verify | undefined;
 
   constructor(readonly options: MirrorVerificationOptions) {
-    const { volume, link, turns, clock, control, copier, checks, pacer, limit } = options;
+    const { volume, link, turns, clock, ask, copier, checks, pacer, limit } = options;
     this.#comparison = new Comparison({
       volume,
       link,
       turns,
-      ask: (ranges) => control.digests(ranges),
+      ask,
       digestSource: (range) => copier.digestSource(range),
       flushTarget: () => copier.flushTarget(),
       limit,
@@ -96,16 +95,9 @@ export class MirrorVerification {
 
   /** Both sides differ where they should not: copied again from the source, counted, told. */
   #foundUnequal(range: Range, tell: boolean) {
-    const { link, checks, emit, onUnequal } = this.options;
+    const { link, checks, onUnequal } = this.options;
     link.map.markDirty(range.at, range.length);
     checks.mismatched++;
-    onUnequal();
-    if (!tell) return;
-    emit(
-      "mirror.verify-mismatch",
-      "error",
-      `Both sides of the mirror differ from byte ${range.at} on; it is copied again from the source`,
-      { at: range.at, length: range.length },
-    );
+    onUnequal(range, tell);
   }
 }

@@ -190,7 +190,7 @@ export class Verify {
 
   /** Chunks that somebody wrote in when it was their turn. */
   async #tryLater() {
-    const { sides } = this.#options, batch = this.#record.later.slice(0, BATCH_CHUNKS);
+    const batch = this.#record.later.slice(0, BATCH_CHUNKS);
     const verdicts = await this.#compare(batch);
     if (verdicts === undefined) return;
     for (const chunk of batch) {
