@@ -100,7 +100,7 @@ Deno.test({
   name: "zeros are fast while only one side takes them, and refused unchanged while both do",
   ...requires({ io_uring: true }),
   fn: () =>
-    withMirror(async (volume, link, thread) => {
+    withMirror(async (volume, _link, thread) => {
       const { fastZero } = OPERATION_FLAG;
       volume.enterWriteThrough();
       assert.equal(await zeroes(thread, volume, fastZero), EOPNOTSUPP);
