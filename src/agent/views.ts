@@ -8,6 +8,7 @@ import type {
   MirrorStatus,
   OperationReport,
   Placement,
+  RangeOwners,
   VerifyStatus,
 } from "../dataplane/mod.ts";
 import type { Forecast } from "../forecast/mod.ts";
@@ -123,6 +124,12 @@ export interface VerifyOptions {
   readonly resume?: boolean;
 }
 
+/** What a verify answers with. */
+export interface VerifyResult extends VerifyStatus {
+  /** Of the first ranges that differed, where a file system is mounted. */
+  readonly owners: readonly RangeOwners[];
+}
+
 export interface HistoryQuery {
   readonly metric: string;
   readonly from_ms: number;
@@ -152,7 +159,7 @@ export interface Agent {
   pauseMirror(name: string): Promise<MirrorStatus>;
   resumeMirror(name: string): Promise<MirrorStatus>;
   cancelMirror(name: string): Promise<void>;
-  /** Compares both sides of the mirror while the volume is in use. The result is a VerifyStatus. */
+  /** Compares both sides of the mirror while the volume is in use. The result is a VerifyResult. */
   verifyMirror(name: string, options: VerifyOptions): Promise<Operation>;
   stopVerify(name: string): Promise<VerifyStatus>;
   /** A scaling event: mirror where needed, switch, grow. */

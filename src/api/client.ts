@@ -21,6 +21,7 @@ import type {
   Operation,
   Plan,
   VerifyOptions,
+  VerifyResult,
   VerifyStatus,
   VolumeView,
 } from "../agent/mod.ts";
@@ -35,6 +36,7 @@ export type {
   MirrorStatus,
   Operation,
   Plan,
+  VerifyResult,
   VerifyStatus,
   VolumeView,
 };

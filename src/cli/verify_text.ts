@@ -1,5 +1,5 @@
 /** A comparison of both sides in words. */
-import type { VerifyStatus } from "../api/client.ts";
+import type { VerifyResult, VerifyStatus } from "../api/client.ts";
 import { formatSize } from "../core/mod.ts";
 import { bar } from "./plot.ts";
 import { formatPairs } from "./table.ts";
@@ -26,8 +26,8 @@ export function formatVerifyLine(verify: VerifyStatus): string {
 }
 
 /** All of it. */
-export function formatVerify(verify: VerifyStatus): string {
-  const { mismatches } = verify;
+export function formatVerify(verify: VerifyResult): string {
+  const { mismatches, owners } = verify;
   const pairs: [string, string][] = [
     ["compared", formatSize(verify.equal_bytes + verify.mismatched_bytes)],
     ["behind", `${formatSize(verify.behind_bytes)}, to be copied yet`],
@@ -35,10 +35,23 @@ export function formatVerify(verify: VerifyStatus): string {
     ["differed", formatSize(verify.mismatched_bytes)],
   ];
   for (const { at, length } of mismatches.slice(0, RANGES_SHOWN)) {
-    pairs.push(["", `${length} bytes at ${at}`]);
+    const owner = owners.find((one) => one.at === at && one.length === length);
+    pairs.push(["", `${length} bytes at ${at}${owner === undefined ? "" : formatOwners(owner)}`]);
   }
   if (mismatches.length > RANGES_SHOWN) {
     pairs.push(["", `and ${mismatches.length - RANGES_SHOWN} more ranges (--json shows them)`]);
   }
   return formatPairs(pairs);
+}
+
+function formatOwners(
+  { files, has_metadata, has_free, complete }: VerifyResult["owners"][number],
+): string {
+  const parts = [
+    ...files,
+    ...(has_metadata ? ["the file system's own structures"] : []),
+    ...(has_free ? ["free space"] : []),
+  ];
+  if (parts.length === 0) parts.push("no file found");
+  return `: ${parts.join(", ")}${complete ? "" : " (not all files were looked at)"}`;
 }

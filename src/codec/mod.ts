@@ -13,4 +13,6 @@ export * from "./change_map.ts";
 export * from "./unverified_map.ts";
 export * from "./verify_record.ts";
 export * from "./fuse.ts";
+export * from "./fsmap.ts";
+export * from "./fiemap.ts";
 export * from "./ublk.ts";

@@ -3,6 +3,7 @@ export type { Attachment, AttachVolume } from "./attachment/attaching.ts";
 export * from "./attachment/attachment.ts";
 export { type HostFinding, probeHost } from "./doctor.ts";
 export * from "./handle.ts";
+export * from "./host/file_owners.ts";
 export { growthFault, type HostFault } from "./host/host.ts";
 export * from "./messages.ts";
 export { makePrivateDirectory } from "./private_directory.ts";

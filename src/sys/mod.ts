@@ -16,6 +16,7 @@ export * from "./sockets.ts";
 export * from "./attempt.ts";
 export * from "./detect.ts";
 export * from "./filesystem.ts";
+export * from "./file_owners.ts";
 export * from "./loop.ts";
 export * from "./mount.ts";
 export * from "./stale.ts";

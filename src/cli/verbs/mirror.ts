@@ -1,6 +1,6 @@
 /** `psma mirror …`: the larger copy, from its request to its readiness. */
 import type { Command } from "@commander-js/extra-typings";
-import type { Operation, VerifyStatus } from "../../api/client.ts";
+import type { Operation, VerifyResult } from "../../api/client.ts";
 import { parseSize, PsmaError } from "../../core/mod.ts";
 import { formatMirror, formatMirrorProgress } from "../mirror_text.ts";
 import { followOperation } from "../progress.ts";
@@ -70,7 +70,7 @@ function verifyVerb(start: Start): Command {
         });
         const done = await followOperation(session, begun, options.wait, {
           draw: ({ verify }) => verify === null ? "" : formatVerifyProgress(verify),
-          result: ({ result }) => `\n${formatVerify(result as VerifyStatus)}`,
+          result: ({ result }) => `\n${formatVerify(result as VerifyResult)}`,
         });
         refuseDifference(volume, done);
       })
@@ -80,7 +80,7 @@ function verifyVerb(start: Start): Command {
 /** What differed has been printed; the exit code says it too. */
 function refuseDifference(volume: string, { state, result }: Operation): void {
   if (state !== "done") return;
-  const { mismatched_bytes } = result as VerifyStatus;
+  const { mismatched_bytes } = result as VerifyResult;
   if (mismatched_bytes === 0) return;
   throw new PsmaError(
     "verify/mismatch",

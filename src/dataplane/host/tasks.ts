@@ -6,8 +6,16 @@
  * the server's descriptor held open by the wait: for ever. In a process of its own the wait ends with an I/O
  * error as soon as the agent is gone. So the agent's process itself never touches a served device or file.
  */
-import { PsmaError, toPsmaError } from "../../core/mod.ts";
-import { attachLoop, detachLoop, growLoop, removeStale } from "../../sys/mod.ts";
+import { PsmaError, systemClock, toPsmaError } from "../../core/mod.ts";
+import {
+  attachLoop,
+  detachLoop,
+  type DeviceRange,
+  findOwners,
+  growLoop,
+  type RangeOwners,
+  removeStale,
+} from "../../sys/mod.ts";
 import { aloneWith } from "./claim.ts";
 import { lastingUsers, soon, syncDevice } from "./device_users.ts";
 import {
@@ -43,6 +51,11 @@ export interface HostTasks extends NbdHostTasks, UblkHostTasks {
       force: boolean;
     };
     answer: { forced: string[] };
+  };
+  /** Which files of a mounted file system own ranges of its device. */
+  findOwners: {
+    argument: { mount: string; ranges: readonly DeviceRange[]; within_ms: number };
+    answer: readonly RangeOwners[];
   };
   /** Removes what a killed process left on a served file's path. */
   clean: {
@@ -110,6 +123,10 @@ const HANDLERS: HostTaskHandlers<HostTasks> = {
     if (await letGo(device)) return { forced };
     if (!force) throw busyError(volume, device);
     return { forced: [...forced, device] };
+  },
+
+  findOwners(search) {
+    return Promise.resolve(findOwners({ ...search, clock: systemClock }));
   },
 
   async clean({ path }) {
