@@ -31,6 +31,8 @@ export interface MirrorConfig {
   readonly rpo_ms: number;
   /** Null: as fast as the application's own latency lets it. */
   readonly max_rate_bytes_per_s: number | null;
+  readonly min_rate_bytes_per_s: number;
+  readonly durability: "process" | "power";
   readonly write_through_timeout_ms: number;
   readonly backup: "frozen";
   readonly verify: VerifySchedule;
@@ -157,6 +159,8 @@ export function defaultMirror(store: string, stores: readonly string[]): MirrorC
     store: stores.find((one) => one !== store) ?? store,
     rpo_ms: 300_000,
     max_rate_bytes_per_s: null,
+    min_rate_bytes_per_s: 0,
+    durability: "power",
     write_through_timeout_ms: 200,
     backup: "frozen",
     verify: { every_ms: null, max_rate_bytes_per_s: null },
@@ -212,6 +216,8 @@ function readMirror(section: Section, store: string, stores: readonly string[]):
     store: readStoreName(section, stores, fallback.store),
     rpo_ms: section.duration("rpo", { fallback: fallback.rpo_ms, minimum: 1_000 }),
     max_rate_bytes_per_s: readRate(section),
+    min_rate_bytes_per_s: fallback.min_rate_bytes_per_s,
+    durability: fallback.durability,
     write_through_timeout_ms: section.duration("write_through_timeout", {
       fallback: fallback.write_through_timeout_ms,
       minimum: 10,

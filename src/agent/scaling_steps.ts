@@ -77,9 +77,14 @@ async function ensureMirror(
       volume: name,
       id: order.id,
       target,
-      max_rate_bytes_per_s: config.mirror.max_rate_bytes_per_s,
-      write_through_timeout_ms: config.mirror.write_through_timeout_ms,
-      resync_interval_ms: config.mirror.rpo_ms,
+      terms: {
+        max_rate_bytes_per_s: config.mirror.max_rate_bytes_per_s,
+        min_rate_bytes_per_s: config.mirror.min_rate_bytes_per_s,
+        write_through_timeout_ms: config.mirror.write_through_timeout_ms,
+        resync_interval_ms: config.mirror.rpo_ms,
+        durability: config.mirror.durability,
+      },
+      compare: false,
     });
   } catch (error) {
     addLeftover(context, name, target);

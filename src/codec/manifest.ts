@@ -65,15 +65,34 @@ export interface CutoverReport {
   readonly unverified_bytes?: number;
 }
 
+/** How a mirror is to work, as configured. */
+export interface MirrorTerms {
+  /** Ceiling of the copier; null for none. */
+  readonly max_rate_bytes_per_s: number | null;
+  /** The copier's share even while the application suffers. */
+  readonly min_rate_bytes_per_s: number;
+  readonly write_through_timeout_ms: number;
+  /** How far the target may be behind while tracking. */
+  readonly resync_interval_ms: number;
+  /** What the knowledge of differences survives without comparing everything: a kill, or a power loss too. */
+  readonly durability: "process" | "power";
+}
+
 /** A mirror as the manifest remembers it, so that a restart goes on with it. */
 export interface MirrorRecord {
   readonly id: string;
+  /** `scale`: the target is a larger place to move to. `backup`: it is the former source, followed. */
+  readonly role: "scale" | "backup";
   readonly target: Placement;
-  readonly max_rate_bytes_per_s: number | null;
-  readonly write_through_timeout_ms: number;
-  readonly resync_interval_ms: number;
+  readonly terms: MirrorTerms;
+  /** The target held data before: digests are compared before anything is sent. */
+  readonly compare: boolean;
+  readonly digest_algorithm: string;
   readonly paused: boolean;
 }
+
+/** What becomes of the former source: untouched, followed behind, or in lock-step. */
+export type BackupMode = "frozen" | "async" | "sync";
 
 export interface Manifest {
   readonly name: string;
@@ -84,6 +103,7 @@ export interface Manifest {
   /** A cutover that began: the store may have been promoted to this epoch already. */
   readonly prepare: { readonly epoch: number; readonly to: Placement } | null;
   readonly backup: Placement | null;
+  readonly backup_mode: BackupMode;
   readonly last_cutover: CutoverReport | null;
 }
 
@@ -103,7 +123,38 @@ export function decodeManifest(bytes: Uint8Array, path: string): Manifest {
       hint: "Restore the file from a backup of the state directory; PSMA will not guess.",
     });
   }
-  return JSON.parse(body) as Manifest;
+  return completed(JSON.parse(body));
+}
+
+/** A mirror as it was recorded before terms had a record of their own. */
+type FlatMirror = Pick<MirrorRecord, "id" | "target" | "paused"> & Partial<MirrorTerms>;
+
+/** What a manifest of an earlier version leaves out stands for what there was then. */
+function completed(manifest: Manifest): Manifest {
+  const { mirror } = manifest;
+  return {
+    ...manifest,
+    backup_mode: manifest.backup_mode ?? "frozen",
+    mirror: mirror && !mirror.terms ? withTerms(mirror) : mirror,
+  };
+}
+
+function withTerms({ id, target, paused, ...flat }: FlatMirror): MirrorRecord {
+  return {
+    id,
+    role: "scale",
+    target,
+    terms: {
+      max_rate_bytes_per_s: flat.max_rate_bytes_per_s ?? null,
+      min_rate_bytes_per_s: 0,
+      write_through_timeout_ms: flat.write_through_timeout_ms ?? 200,
+      resync_interval_ms: flat.resync_interval_ms ?? 300_000,
+      durability: "process",
+    },
+    compare: false,
+    digest_algorithm: "xxh64",
+    paused,
+  };
 }
 
 function hex(value: number): string {

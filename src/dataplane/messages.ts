@@ -11,6 +11,7 @@ import type {
   CutoverReport,
   DifferingRange,
   LatencyReport,
+  MirrorTerms,
   Placement,
   TlsSpec,
   VerifyRecord,
@@ -117,11 +118,9 @@ export interface StartMirror {
   readonly volume: string;
   readonly id: string;
   readonly target: Placement;
-  /** Ceiling of the copier, bytes per second; null for none. */
-  readonly max_rate_bytes_per_s: number | null;
-  readonly write_through_timeout_ms: number;
-  /** How long to wait between resync rounds while tracking. */
-  readonly resync_interval_ms: number;
+  readonly terms: MirrorTerms;
+  /** The target held data before: digests are compared before anything is sent. */
+  readonly compare: boolean;
 }
 
 export interface StartVerify {

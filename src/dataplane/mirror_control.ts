@@ -4,7 +4,7 @@
  */
 import { PsmaError, toPsmaError } from "../core/mod.ts";
 import type { Backend } from "../backend/mod.ts";
-import { Mirror } from "../mirror/mod.ts";
+import { DIGEST_ALGORITHM, Mirror } from "../mirror/mod.ts";
 import {
   type ChangeMap,
   MirrorLink,
@@ -55,7 +55,12 @@ export class MirrorControl {
       throw new PsmaError("state/mirror", `Cannot mirror ${volume.name}: it is mirrored`);
     }
     const { volume: _, ...rest } = start;
-    const record: MirrorRecord = { ...rest, paused: false };
+    const record: MirrorRecord = {
+      ...rest,
+      role: "scale",
+      digest_algorithm: DIGEST_ALGORITHM,
+      paused: false,
+    };
     if (start.target.size_bytes < volume.sizeBytes) {
       throw new PsmaError("usage/size", "Cannot mirror: the target is smaller than the volume");
     }

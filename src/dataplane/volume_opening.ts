@@ -5,7 +5,7 @@
 import { PsmaError } from "../core/mod.ts";
 import { type Backend, DeviceBackend, FileBackend, openNbdBackend } from "../backend/mod.ts";
 import type { MirrorEventSink } from "../mirror/mod.ts";
-import { type BackendSpec, type ManifestFile, Volume } from "../volume/mod.ts";
+import { type BackendSpec, type ManifestFile, newManifest, Volume } from "../volume/mod.ts";
 import type { DataPlaneContext } from "./context.ts";
 import { withPlainUri } from "./tls/way.ts";
 import type { OpenVolume } from "./messages.ts";
@@ -50,16 +50,7 @@ async function firstManifest(open: OpenVolume, directory: VolumeDirectory): Prom
       { hint: `Make it: psma volume create ${open.name} --size SIZE` },
     );
   }
-  return await directory.createManifest({
-    name: open.name,
-    size_bytes: open.initial.size_bytes,
-    epoch: 1,
-    active: open.initial,
-    mirror: null,
-    prepare: null,
-    backup: null,
-    last_cutover: null,
-  });
+  return await directory.createManifest(newManifest(open.name, open.initial));
 }
 
 async function openActive(

@@ -103,7 +103,7 @@ export class Mirror {
       volume.counters,
       clock,
       (ms) => turns.sleep(ms),
-      record.max_rate_bytes_per_s,
+      record.terms.max_rate_bytes_per_s,
     );
     this.checks = new DigestChecks({
       volume,
@@ -310,7 +310,7 @@ export class Mirror {
     } else if (this.#wantReady && this.#state !== "requested") await this.#converge();
     else if (this.#state === "converging") this.#to("fell-back");
     else if (this.#state === "tracking") {
-      await this.#wait(record.resync_interval_ms);
+      await this.#wait(record.terms.resync_interval_ms);
       if (this.#state !== "tracking" || this.#wantReady || this.#ended) return;
       if (!this.verification.isRunning) this.#pacer.observeUndisturbed();
       if (link.map.dirtyChunks > 0) await this.#round("round");
@@ -374,7 +374,7 @@ export class Mirror {
   /** While write-through lasts: nobody waits for the target longer than the limit. */
   async #watchWriteThrough() {
     const { volume, link, turns, record } = this.#options;
-    const limitMs = record.write_through_timeout_ms;
+    const limitMs = record.terms.write_through_timeout_ms;
     if (this.#watching) return;
     this.#watching = true;
     while (link.writeThrough && volume.link === link) {
@@ -428,7 +428,7 @@ export class Mirror {
   /** @param share of the write-through time limit. */
   async #limit<T>(work: Promise<T>, share = 1): Promise<T> {
     const { turns, record } = this.#options;
-    const late = turns.sleep(record.write_through_timeout_ms * share).then(() => {
+    const late = turns.sleep(record.terms.write_through_timeout_ms * share).then(() => {
       throw new PsmaError("timeout/check", "Cannot check an extent: the store did not answer");
     });
     late.catch(() => {});

@@ -1,7 +1,22 @@
 /** The manifest's file: read at start, replaced atomically at every change. */
 import { PsmaError } from "../core/mod.ts";
-import { decodeManifest, encodeManifest, type Manifest } from "../codec/mod.ts";
+import { decodeManifest, encodeManifest, type Manifest, type Placement } from "../codec/mod.ts";
 import type { VolumeFiles } from "./files.ts";
+
+/** The manifest of a volume whose bytes begin at `active`. */
+export function newManifest(name: string, active: Placement): Manifest {
+  return {
+    name,
+    size_bytes: active.size_bytes,
+    epoch: 1,
+    active,
+    mirror: null,
+    prepare: null,
+    backup: null,
+    backup_mode: "frozen",
+    last_cutover: null,
+  };
+}
 
 export class ManifestFile {
   #current: Manifest;

@@ -1,11 +1,13 @@
 /** Volumes: admission, the way to the backends, change map, counters and manifest. */
 export type {
   BackendSpec,
+  BackupMode,
   CutoverReport,
   DifferingRange,
   LatencyReport,
   Manifest,
   MirrorRecord,
+  MirrorTerms,
   Placement,
   VerifyRecord,
 } from "../codec/mod.ts";

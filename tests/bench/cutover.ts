@@ -11,6 +11,7 @@
  */
 import { silentLog } from "../../src/core/mod.ts";
 import { type CutoverReport, DataPlane } from "../../src/dataplane/mod.ts";
+import { mirrorTerms } from "../support/mirror_terms.ts";
 import { FarStore, thinPlacement } from "../support/planes.ts";
 import { waitUntil } from "../support/process.ts";
 import { tempDir } from "../support/temp.ts";
@@ -91,9 +92,8 @@ async function cutOnce(
     volume: "data",
     id: `m${number}`,
     target: await far.create(`v${number}`, SIZE_BYTES + number * 4096, number + 1),
-    max_rate_bytes_per_s: null,
-    write_through_timeout_ms: 2000,
-    resync_interval_ms: 100,
+    terms: mirrorTerms({ resync_interval_ms: 100 }),
+    compare: false,
   });
   await agent.command("convergeMirror", { volume: "data", timeout_ms: 60_000 });
   const passing = stretchOf(seconds);

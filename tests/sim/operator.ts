@@ -5,6 +5,7 @@
 import { PsmaError } from "../../src/core/mod.ts";
 import type { Placement, StartMirror } from "../../src/dataplane/messages.ts";
 import type { ServedVolume } from "../../src/dataplane/served_volume.ts";
+import { mirrorTerms } from "../support/mirror_terms.ts";
 import type { Agent } from "./agent.ts";
 import type { Application } from "./application.ts";
 import { SECTOR_BYTES } from "./disk.ts";
@@ -140,9 +141,12 @@ export class Operator {
       volume: VOLUME,
       id: `m-${id}`,
       target,
-      max_rate_bytes_per_s: this.world.chance(0.3) ? 4 * 2 ** 20 : null,
-      write_through_timeout_ms: writeThroughTimeoutMs,
-      resync_interval_ms: resyncIntervalMs,
+      terms: mirrorTerms({
+        max_rate_bytes_per_s: this.world.chance(0.3) ? 4 * 2 ** 20 : null,
+        write_through_timeout_ms: writeThroughTimeoutMs,
+        resync_interval_ms: resyncIntervalMs,
+      }),
+      compare: false,
     };
   }
 

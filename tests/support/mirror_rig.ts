@@ -2,16 +2,24 @@
 import assert from "node:assert/strict";
 import { DelayBackend, FileBackend, OPERATION } from "../../src/backend/mod.ts";
 import { digestExtents } from "../../src/dataplane/digests.ts";
-import { cutOver, CutoverWindow, loadDigest, Mirror } from "../../src/mirror/mod.ts";
+import {
+  cutOver,
+  CutoverWindow,
+  DIGEST_ALGORITHM,
+  loadDigest,
+  Mirror,
+} from "../../src/mirror/mod.ts";
 import {
   ChangeMap,
   ManifestFile,
   MirrorLink,
+  newManifest,
   type Placement,
   Volume,
 } from "../../src/volume/mod.ts";
 import type { InThread } from "./in_thread.ts";
 import type { TempDir } from "./temp.ts";
+import { mirrorTerms } from "./mirror_terms.ts";
 
 const MIB = 2 ** 20;
 const BLOCK_BYTES = 4096;
@@ -53,16 +61,11 @@ export class MirrorRig {
       active: backend("source"),
       ...thread,
     });
-    const manifest = await ManifestFile.create(files, temp.file("manifest"), {
-      name: "data",
-      size_bytes: 4 * MIB,
-      epoch: 1,
-      active,
-      mirror: null,
-      prepare: null,
-      backup: null,
-      last_cutover: null,
-    });
+    const manifest = await ManifestFile.create(
+      files,
+      temp.file("manifest"),
+      newManifest("data", active),
+    );
     const map = await ChangeMap.create(files, temp.file("map"), 4 * MIB);
     const link = new MirrorLink(target, map);
     volume.attachLink(link);
@@ -70,9 +73,10 @@ export class MirrorRig {
       record: {
         id: "m1",
         target: record_target,
-        max_rate_bytes_per_s: null,
-        write_through_timeout_ms: 2000,
-        resync_interval_ms: 50,
+        terms: mirrorTerms({ resync_interval_ms: 50 }),
+        compare: false,
+        role: "scale",
+        digest_algorithm: DIGEST_ALGORITHM,
         paused: false,
       },
       volume,

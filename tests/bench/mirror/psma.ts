@@ -1,4 +1,5 @@
 /** PSMA's side: program.ts, and a store server in a process of its own as the target, digests and all. */
+import { mirrorTerms } from "../../support/mirror_terms.ts";
 import { startStoreProcess } from "../../support/store_process.ts";
 import { start, type Started } from "../../support/process.ts";
 import type { CommandName, Commands } from "../../../src/dataplane/mod.ts";
@@ -18,11 +19,7 @@ export interface ProgramOptions {
 
 /** Targets are larger than their sources: a scaling event's are. */
 const GROWTH_BYTES = 2 ** 20;
-const TERMS = {
-  max_rate_bytes_per_s: null,
-  write_through_timeout_ms: 2000,
-  resync_interval_ms: 1000,
-} as const;
+const TERMS = mirrorTerms({ resync_interval_ms: 1000 });
 
 export const PSMA: SideKind = { name: "psma", start: startSide };
 
@@ -80,7 +77,7 @@ async function startSide(options: SideOptions): Promise<Side> {
     uri,
     sentBytes: () => relays.reduce((sum, { sentBytes }) => sum + sentBytes, 0),
     async begin() {
-      await plane.command("startMirror", { volume: "data", id: "m1", target, ...TERMS });
+      await plane.command("startMirror", { volume: "data", id: "m1", target, terms: TERMS, compare: false });
       converge();
     },
     ready: async (within_ms) => await within(converged, within_ms),

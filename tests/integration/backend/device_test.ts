@@ -11,6 +11,7 @@ import { thinPlacement } from "../../support/planes.ts";
 import { run } from "../../support/process.ts";
 import { requires } from "../../support/requires.ts";
 import { tempDir } from "../../support/temp.ts";
+import { mirrorTerms } from "../../support/mirror_terms.ts";
 
 const MIB = 1 << 20;
 const needs = requires({ root: true, loop: true, io_uring: true, commands: ["losetup"] });
@@ -128,9 +129,8 @@ Deno.test({
         volume: "data",
         id: "m1",
         target,
-        max_rate_bytes_per_s: null,
-        write_through_timeout_ms: 2000,
-        resync_interval_ms: 20,
+        terms: mirrorTerms(),
+        compare: false,
       });
       const report = await agent.command("switchVolume", { volume: "data", timeout_ms: 30_000 });
       assert.deepEqual([report.io_errors, report.digest_mismatches], [0, 0]);

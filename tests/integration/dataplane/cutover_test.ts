@@ -10,6 +10,7 @@ import { FarStore, thinPlacement } from "../../support/planes.ts";
 import { waitUntil } from "../../support/process.ts";
 import { requires } from "../../support/requires.ts";
 import { tempDir } from "../../support/temp.ts";
+import { mirrorTerms } from "../../support/mirror_terms.ts";
 
 const ROUNDS = Number(Deno.env.get("PSMA_CUTOVERS") ?? 20);
 const SEED = Number(Deno.env.get("PSMA_SEED") ?? systemRng.below(2 ** 32));
@@ -44,9 +45,8 @@ Deno.test({
           volume: "data",
           id: `m${round}`,
           target: await far.create(`v${round}`, (8 + round) * MIB, round + 1),
-          max_rate_bytes_per_s: null,
-          write_through_timeout_ms: 2000,
-          resync_interval_ms: 20,
+          terms: mirrorTerms(),
+          compare: false,
         });
         const report = await agent.command("switchVolume", { volume: "data", timeout_ms: 30_000 });
         assert.equal(report.epoch, round + 1, `seed ${SEED}`);

@@ -7,6 +7,7 @@ import { FarStore, thinPlacement } from "../../support/planes.ts";
 import { waitUntil } from "../../support/process.ts";
 import { requires } from "../../support/requires.ts";
 import { type TempDir, tempDir } from "../../support/temp.ts";
+import { mirrorTerms } from "../../support/mirror_terms.ts";
 
 const MIB = 2 ** 20;
 const needs = requires({ io_uring: true });
@@ -26,9 +27,8 @@ function startMirror(agent: DataPlane, target: Placement): Promise<unknown> {
     volume: "data",
     id: "m1",
     target,
-    max_rate_bytes_per_s: null,
-    write_through_timeout_ms: 200,
-    resync_interval_ms: 20,
+    terms: mirrorTerms({ write_through_timeout_ms: 200 }),
+    compare: false,
   });
 }
 

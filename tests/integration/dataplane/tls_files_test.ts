@@ -9,6 +9,7 @@ import { waitUntil } from "../../support/process.ts";
 import { requires } from "../../support/requires.ts";
 import { tempDir } from "../../support/temp.ts";
 import { serveByTls } from "../../support/tls_plane.ts";
+import { mirrorTerms } from "../../support/mirror_terms.ts";
 
 const MIB = 1024 * 1024;
 const needs = requires({ io_uring: true, commands: ["openssl"] });
@@ -46,9 +47,8 @@ Deno.test({
       volume: "data",
       id: "m1",
       target,
-      max_rate_bytes_per_s: null,
-      write_through_timeout_ms: 200,
-      resync_interval_ms: 50,
+      terms: mirrorTerms({ write_through_timeout_ms: 200, resync_interval_ms: 50 }),
+      compare: false,
     });
     await first.stop();
     Deno.renameSync(ca_file, temp.file("away.pem"));

@@ -6,6 +6,7 @@ import { run } from "../../support/process.ts";
 import { requires } from "../../support/requires.ts";
 import { tempDir } from "../../support/temp.ts";
 import { readOnlyUri, startStoreProcess, uriOf } from "../../support/store_process.ts";
+import { mirrorTerms } from "../../support/mirror_terms.ts";
 
 const MIB = 1 << 20;
 const SOURCE_BYTES = 16 * MIB, TARGET_BYTES = 32 * MIB;
@@ -60,9 +61,8 @@ Deno.test({
         volume: "data",
         id,
         target: placement,
-        max_rate_bytes_per_s: null,
-        write_through_timeout_ms: 1000,
-        resync_interval_ms: 1000,
+        terms: mirrorTerms({ write_through_timeout_ms: 1000, resync_interval_ms: 1000 }),
+        compare: false,
       });
       const cutover = await plane.command("switchVolume", { volume: "data", timeout_ms: 30_000 });
       assert.equal(cutover.epoch, opened.epoch + 1);

@@ -3,12 +3,19 @@ import assert from "node:assert/strict";
 import { DelayBackend, FileBackend } from "../../../src/backend/mod.ts";
 import { seededRng } from "../../../src/core/mod.ts";
 import { digestExtents } from "../../../src/dataplane/digests.ts";
-import { cutOver, CutoverWindow, loadDigest, Mirror } from "../../../src/mirror/mod.ts";
+import {
+  cutOver,
+  CutoverWindow,
+  DIGEST_ALGORITHM,
+  loadDigest,
+  Mirror,
+} from "../../../src/mirror/mod.ts";
 import {
   ChangeMap,
   ManifestFile,
   MirrorLink,
   type MirrorRecord,
+  newManifest,
   type Placement,
   Volume,
 } from "../../../src/volume/mod.ts";
@@ -16,6 +23,7 @@ import { type InThread, inThread, until } from "../../support/in_thread.ts";
 import { requires } from "../../support/requires.ts";
 import { type TempDir, tempDir } from "../../support/temp.ts";
 import { BLOCK_BYTES, VerifyingWriter } from "../../support/verifying_writer.ts";
+import { mirrorTerms } from "../../support/mirror_terms.ts";
 
 const needs = requires({ io_uring: true });
 const digest = await loadDigest();
@@ -44,16 +52,11 @@ async function rig(thread: InThread, temp: TempDir, sizeBytes: number): Promise<
   const { reactor, operations } = thread;
   const backend = new FileBackend({ path: temp.file("v0"), reactor, operations });
   const volume = new Volume({ name: "data", sizeBytes, active: backend, ...thread });
-  const manifest = await ManifestFile.create(thread.files, temp.file("manifest"), {
-    name: "data",
-    size_bytes: sizeBytes,
-    epoch: 1,
-    active,
-    mirror: null,
-    prepare: null,
-    backup: null,
-    last_cutover: null,
-  });
+  const manifest = await ManifestFile.create(
+    thread.files,
+    temp.file("manifest"),
+    newManifest("data", active),
+  );
   return { thread, volume, manifest, temp };
 }
 
@@ -68,9 +71,10 @@ async function startMirror(
   const record: MirrorRecord = {
     id,
     target,
-    max_rate_bytes_per_s: null,
-    write_through_timeout_ms: 2000,
-    resync_interval_ms: 5,
+    terms: mirrorTerms({ resync_interval_ms: 5 }),
+    compare: false,
+    role: "scale",
+    digest_algorithm: DIGEST_ALGORITHM,
     paused: false,
   };
   const map = await ChangeMap.create(files, temp.file(`${id}.map`), volume.sizeBytes);

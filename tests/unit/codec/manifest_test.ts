@@ -14,11 +14,31 @@ const manifest: Manifest = {
   mirror: null,
   prepare: null,
   backup: null,
+  backup_mode: "frozen",
   last_cutover: null,
 };
 
 Deno.test("decodeManifest() gives back what encodeManifest() took", () => {
   assert.deepEqual(decodeManifest(encodeManifest(manifest), "manifest"), manifest);
+});
+
+Deno.test("decodeManifest() reads a manifest from before mirrors had terms", () => {
+  const { backup_mode: _, ...former } = manifest;
+  const flat = {
+    id: "m1",
+    target: manifest.active,
+    max_rate_bytes_per_s: null,
+    write_through_timeout_ms: 100,
+    resync_interval_ms: 5000,
+    paused: true,
+  };
+  const bytes = encodeManifest({ ...former, mirror: flat } as unknown as Manifest);
+  const { backup_mode, mirror } = decodeManifest(bytes, "manifest");
+  assert.equal(backup_mode, "frozen");
+  assert.equal(mirror?.role, "scale");
+  assert.equal(mirror?.paused, true);
+  assert.equal(mirror?.terms.write_through_timeout_ms, 100);
+  assert.equal(mirror?.terms.resync_interval_ms, 5000);
 });
 
 Deno.test("decodeManifest() keeps how a placement is reached over TLS", () => {

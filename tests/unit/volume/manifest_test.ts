@@ -16,6 +16,7 @@ const FIRST: Manifest = {
   mirror: null,
   prepare: null,
   backup: null,
+  backup_mode: "frozen",
   last_cutover: null,
 };
 
