@@ -13,9 +13,12 @@ import { readFile, replaceFile } from "./state_files.ts";
 
 /** Work on a volume that a restart goes on with. */
 export interface Intent {
-  readonly verb: "mirror" | "scale" | "switch";
+  readonly verb: "mirror" | "scale" | "switch" | "rollback";
   readonly size_bytes: number;
   readonly operation_id: string;
+  /** Of a rollback: the volume's epoch when it began, and whether what was written since may be lost. */
+  readonly epoch?: number;
+  readonly discard_changes?: boolean;
 }
 
 /** A mirror as it was asked for at its store. */

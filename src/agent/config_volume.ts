@@ -1,5 +1,6 @@
 /** One volume of the configuration: its keys, defaults and limits. */
 import { formatSize } from "../core/mod.ts";
+import type { BackupMode } from "../dataplane/mod.ts";
 import type { Section } from "./config_section.ts";
 
 export type Frontend = "auto" | "ublk" | "fuse" | "nbd";
@@ -34,7 +35,10 @@ export interface MirrorConfig {
   readonly min_rate_bytes_per_s: number;
   readonly durability: "process" | "power";
   readonly write_through_timeout_ms: number;
-  readonly backup: "frozen";
+  /** What becomes of the former source after a switch. */
+  readonly backup: BackupMode;
+  /** With `sync`: how long the active store may be lost before the backup takes over. */
+  readonly failover_after_ms: number;
   readonly verify: VerifySchedule;
 }
 
@@ -163,6 +167,7 @@ export function defaultMirror(store: string, stores: readonly string[]): MirrorC
     durability: "power",
     write_through_timeout_ms: 200,
     backup: "frozen",
+    failover_after_ms: 5_000,
     verify: { every_ms: null, max_rate_bytes_per_s: null },
   };
 }
@@ -223,9 +228,12 @@ function readMirror(section: Section, store: string, stores: readonly string[]):
       minimum: 10,
     }),
     backup: section.choice("backup", {
-      values: ["frozen"],
-      later: ["async", "sync"],
-      fallback: "frozen",
+      values: ["frozen", "async", "sync"],
+      fallback: fallback.backup,
+    }),
+    failover_after_ms: section.duration("failover_after", {
+      fallback: fallback.failover_after_ms,
+      minimum: 500,
     }),
     verify: readVerify(section.section("verify")),
   };

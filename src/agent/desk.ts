@@ -17,7 +17,14 @@ import { type AgentContext, storeNamed } from "./context.ts";
 import { forecastUse, planUnit, usableBytes } from "./evaluation.ts";
 import { bringUp, sampleOnce } from "./loops.ts";
 import { metricFamilies } from "./metrics.ts";
-import { beginMirror, beginRetire, beginScale, beginSwitch, cancelMirror } from "./scaling.ts";
+import {
+  beginMirror,
+  beginRetire,
+  beginRollback,
+  beginScale,
+  beginSwitch,
+  cancelMirror,
+} from "./scaling.ts";
 import { attachUnit, deleteUnit, detachUnit } from "./serving.ts";
 import { viewOf } from "./show.ts";
 import { beginVerify, stopVerify } from "./verifying.ts";
@@ -158,7 +165,8 @@ export class AgentDesk implements Agent {
   }
 
   async mirror(name: string): Promise<MirrorStatus | null> {
-    return (await this.#status(this.#unit(name)))?.mirror ?? null;
+    const status = await this.#status(this.#unit(name));
+    return status?.mirror ?? status?.backup_status?.mirror ?? null;
   }
 
   async startMirror(name: string, { size_bytes }: { size_bytes?: number }): Promise<Operation> {
@@ -197,6 +205,13 @@ export class AgentDesk implements Agent {
 
   async switchVolume(name: string): Promise<Operation> {
     return await beginSwitch(this.#parts.context, this.#unit(name));
+  }
+
+  async rollback(
+    name: string,
+    { discard_changes = false }: { discard_changes?: boolean } = {},
+  ): Promise<Operation> {
+    return await beginRollback(this.#parts.context, this.#unit(name), discard_changes);
   }
 
   async retire(name: string): Promise<Operation> {

@@ -3,6 +3,7 @@ import { toPsmaError } from "../core/mod.ts";
 import type { VolumeStatus } from "../dataplane/mod.ts";
 import type { Forecast, Forecaster } from "../forecast/mod.ts";
 import { refreshAllocated } from "./allocation.ts";
+import { settleGrowth } from "./backup.ts";
 import type { AgentContext } from "./context.ts";
 import { growthObstacle } from "./growth.ts";
 import { type Evaluation, planVolume } from "./plan.ts";
@@ -122,7 +123,9 @@ async function follow(context: AgentContext, unit: VolumeUnit, plan: Plan): Prom
 async function tidyUp(context: AgentContext, unit: VolumeUnit): Promise<void> {
   await sweepLeftovers(context, unit);
   const { grow_pending, intent } = context.catalogue.get(unit.name);
-  if (grow_pending && !intent) await growUnit(context, unit);
+  if (!grow_pending || intent) return;
+  await settleGrowth(context, unit);
+  await growUnit(context, unit);
 }
 
 /** The measured use has reached the threshold, whatever the forecast says. */

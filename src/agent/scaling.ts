@@ -8,6 +8,7 @@ import type { Intent } from "./catalogue.ts";
 import type { AgentContext } from "./context.ts";
 import { needGrowth } from "./growth.ts";
 import { STOPPING } from "./operations.ts";
+import { carryOutRollback, needWayBack } from "./rollback.ts";
 import { carryOut, dropBackup, giveUpMirror, noMirror, statusOf } from "./scaling_steps.ts";
 import type { Operation } from "./views.ts";
 import type { VolumeUnit } from "./volume_unit.ts";
@@ -26,7 +27,7 @@ export async function beginMirror(
     });
   }
   checkSize(unit, status, size_bytes, "mirror");
-  return begin(context, unit, "mirror", size_bytes);
+  return begin(context, unit, { verb: "mirror", size_bytes });
 }
 
 /** Begins a scaling event. @throws {PsmaError} state/busy, state/mirror, usage/size, state/size, sys/permission */
@@ -53,7 +54,7 @@ export async function beginScale(
       { hint: `psma mirror cancel ${unit.name}, then try again.` },
     );
   }
-  return begin(context, unit, "scale", size_bytes);
+  return begin(context, unit, { verb: "scale", size_bytes });
 }
 
 /** Begins a switch to the mirror that is there. @throws {PsmaError} state/busy, state/no-mirror, sys/permission */
@@ -61,7 +62,22 @@ export async function beginSwitch(context: AgentContext, unit: VolumeUnit): Prom
   const { mirror } = await statusFor(context, unit, "switch");
   if (!mirror) throw noMirror(unit, "switch");
   needGrowth(unit, "switch");
-  return begin(context, unit, "switch", mirror.target.size_bytes);
+  return begin(context, unit, { verb: "switch", size_bytes: mirror.target.size_bytes });
+}
+
+/**
+ * Begins the way back to the backup. @throws {PsmaError} state/busy, state/no-backup, state/mirror,
+ * state/backup, state/would-lose, state/attached
+ */
+export async function beginRollback(
+  context: AgentContext,
+  unit: VolumeUnit,
+  discard_changes: boolean,
+): Promise<Operation> {
+  const status = await statusFor(context, unit, "roll back");
+  needWayBack(context, unit, status, discard_changes);
+  const { epoch, size_bytes } = status;
+  return begin(context, unit, { verb: "rollback", size_bytes, epoch, discard_changes });
 }
 
 /** Begins the deletion of the backup. @throws {PsmaError} state/no-backup */
@@ -98,23 +114,24 @@ export async function cancelMirror(context: AgentContext, unit: VolumeUnit): Pro
 function begin(
   context: AgentContext,
   unit: VolumeUnit,
-  verb: Intent["verb"],
-  size_bytes: number,
+  order: Omit<Intent, "operation_id">,
 ): Operation {
   const { catalogue, operations } = context;
-  refuseSecond(context, unit, verb);
-  const intent: Intent = { verb, size_bytes, operation_id: operations.newId() };
+  refuseSecond(context, unit, order.verb);
+  const intent: Intent = { ...order, operation_id: operations.newId() };
   catalogue.update(unit.name, { intent });
   return run(context, unit, intent);
 }
 
 function run(context: AgentContext, unit: VolumeUnit, intent: Intent): Operation {
   const { operations, catalogue, events, stopping } = context;
-  const { verb, operation_id: id } = intent;
+  const { verb, size_bytes, operation_id: id } = intent;
   const { name } = unit;
   return operations.start({ id, verb, volume: name }, async () => {
     try {
-      const result = await carryOut(context, unit, intent);
+      const result = verb === "rollback"
+        ? await carryOutRollback(context, unit, intent)
+        : await carryOut(context, unit, { verb, size_bytes });
       catalogue.update(name, { intent: null });
       return result;
     } catch (error) {

@@ -7,7 +7,8 @@
 import { formatSize, PsmaError } from "../core/mod.ts";
 import type { CutoverReport, MirrorStatus, Placement, VolumeStatus } from "../dataplane/mod.ts";
 import { refreshAllocated } from "./allocation.ts";
-import type { Intent, MirrorOrder } from "./catalogue.ts";
+import { backupOrder, settleGrowth, termsOf } from "./backup.ts";
+import type { MirrorOrder } from "./catalogue.ts";
 import { type AgentContext, pause, storeNamed } from "./context.ts";
 import { needGrowth } from "./growth.ts";
 import { addLeftover, growUnit, sweepLeftovers } from "./serving.ts";
@@ -32,10 +33,14 @@ const SYNCED: readonly string[] = ["tracking", "resyncing", "converging", "ready
 export async function carryOut(
   context: AgentContext,
   unit: VolumeUnit,
-  { verb, size_bytes }: Intent,
+  { verb, size_bytes }: {
+    readonly verb: "mirror" | "scale" | "switch";
+    readonly size_bytes: number;
+  },
 ): Promise<ScaleResult | CutoverReport | MirrorStatus | null> {
   const status = await statusOf(context, unit, verb);
-  if (verb !== "mirror" && !status.mirror && status.size_bytes >= size_bytes) {
+  const moved_to_bytes = Math.max(status.size_bytes, status.active.size_bytes);
+  if (verb !== "mirror" && !status.mirror && moved_to_bytes >= size_bytes) {
     return await finishScale(context, unit, status.last_cutover);
   }
   if (verb === "switch") {
@@ -77,13 +82,7 @@ async function ensureMirror(
       volume: name,
       id: order.id,
       target,
-      terms: {
-        max_rate_bytes_per_s: config.mirror.max_rate_bytes_per_s,
-        min_rate_bytes_per_s: config.mirror.min_rate_bytes_per_s,
-        write_through_timeout_ms: config.mirror.write_through_timeout_ms,
-        resync_interval_ms: config.mirror.rpo_ms,
-        durability: config.mirror.durability,
-      },
+      terms: termsOf(config.mirror),
       compare: false,
     });
   } catch (error) {
@@ -181,11 +180,14 @@ async function cutOver(
     catalogue.update(volume, { grow_pending: true });
     // Until the answer is here, nobody knows of which store the data plane tells what is allocated.
     unit.allocated_at_store = null;
-    const report = await plane.command("switchVolume", { volume, timeout_ms: CONVERGE_WITHIN_MS })
-      .catch((error) => {
-        catalogue.update(volume, { grow_pending: false });
-        throw error;
-      });
+    const report = await plane.command("switchVolume", {
+      volume,
+      timeout_ms: CONVERGE_WITHIN_MS,
+      backup: backupOrder(unit.config.mirror),
+    }).catch((error) => {
+      catalogue.update(volume, { grow_pending: false });
+      throw error;
+    });
     await refreshAllocated(context, unit, await plane.command("volumeStatus", { name: volume }));
     const { measured } = catalogue.get(volume);
     const switch_ms = Math.round(clock.monotonicMs() - began_ms);
@@ -224,13 +226,23 @@ async function finishScale(
   catalogue.update(name, { mirror: null, last_scale_at_ms: at_ms, grow_pending: true });
   unit.mirror_trips = 0;
   unit.switch_trips = 0;
+  const { size_bytes } = await settleGrowth(context, unit);
   await sweepLeftovers(context, unit);
+  if (report && size_bytes < report.size_after_bytes) throw tookOver(name);
   if (unit.attachment && !await growUnit(context, unit)) {
     throw new PsmaError("sys/grow", unit.grow_fault ?? `Cannot grow ${name}`, {
       hint: "The volume is larger; its file system is not. It is tried again by itself.",
     });
   }
   return report;
+}
+
+function tookOver(name: string): PsmaError {
+  return new PsmaError(
+    "state/took-over",
+    `Cannot grow ${name}: its new store was lost right after the switch, and it goes on on its backup`,
+    { hint: "It is tried again when the plan asks for it." },
+  );
 }
 
 /** Forgets the mirror and deletes its target. */

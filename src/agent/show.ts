@@ -1,7 +1,7 @@
 /** Views of volumes: what status, volume show and the page are made of. */
 import type { ExportInfo, VolumeStatus } from "../dataplane/mod.ts";
 import type { Forecast } from "../forecast/mod.ts";
-import type { TimeToFull, VolumeView } from "./views.ts";
+import type { BackupView, TimeToFull, VolumeView } from "./views.ts";
 import type { VolumeUnit } from "./volume_unit.ts";
 
 /** @param status undefined: the volume is not open; then the configuration says what it should be. */
@@ -22,9 +22,7 @@ export function viewOf(unit: VolumeUnit, status: VolumeStatus | undefined): Volu
       uri: active === undefined ? "" : uriOf(active.backend),
       operations: status?.operations ?? [],
     },
-    backup: status?.backup
-      ? { store: status.backup.store, size_bytes: status.backup.size_bytes }
-      : null,
+    backup: backupOf(status),
     exports: attachment?.exports ?? [],
     filesystem: filesystemOf(unit),
     used_bytes: observation?.used_bytes ?? 0,
@@ -33,6 +31,13 @@ export function viewOf(unit: VolumeUnit, status: VolumeStatus | undefined): Volu
     last_cutover: status?.last_cutover ?? null,
     time_to_full: timeToFull(unit.forecast, config.scale.level),
   };
+}
+
+function backupOf(status: VolumeStatus | undefined): BackupView | null {
+  if (!status?.backup || !status.backup_status) return null;
+  const { store, size_bytes } = status.backup, { mirror, ...how } = status.backup_status;
+  const dirty_bytes = mirror?.dirty_bytes ?? null, lag_ms = mirror?.lag_ms ?? null;
+  return { store, size_bytes, ...how, dirty_bytes, lag_ms };
 }
 
 /** Why a volume does not serve, or serves and does not answer. */

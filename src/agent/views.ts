@@ -3,6 +3,7 @@
  * CONTRACT.md promises to programs (snake_case, unit last); times are RFC 3339 UTC unless named `_ms`.
  */
 import type {
+  BackupStatus,
   CutoverReport,
   ExportInfo,
   MirrorStatus,
@@ -30,7 +31,7 @@ export interface VolumeView {
     /** What it did since it was opened. */
     readonly operations: readonly OperationReport[];
   };
-  readonly backup: { readonly store: string; readonly size_bytes: number } | null;
+  readonly backup: BackupView | null;
   readonly exports: readonly ExportInfo[];
   readonly filesystem: {
     readonly type: string;
@@ -46,6 +47,15 @@ export interface VolumeView {
   readonly mirror: MirrorStatus | null;
   readonly last_cutover: CutoverReport | null;
   readonly time_to_full: TimeToFull | null;
+}
+
+/** The former source, and how it stands to the volume. */
+export interface BackupView extends Omit<BackupStatus, "mirror"> {
+  readonly store: string;
+  readonly size_bytes: number;
+  /** What it lacks, while it is followed: bytes, and milliseconds since it was complete; null where unknown. */
+  readonly dirty_bytes: number | null;
+  readonly lag_ms: number | null;
 }
 
 /** Null times: not within the horizon. */
@@ -167,6 +177,8 @@ export interface Agent {
   /** Cuts over to the mirror that is there, and grows. */
   switchVolume(name: string): Promise<Operation>;
   /** Deletes the backup. */
+  /** @throws {PsmaError} state/would-lose unless what was written since the backup was frozen may be lost. */
+  rollback(name: string, options?: { discard_changes?: boolean }): Promise<Operation>;
   retire(name: string): Promise<Operation>;
   operation(id: string): Operation;
   /** Events with id > after, oldest first. */

@@ -165,6 +165,14 @@ export class AgentClient implements Disposable {
     return this.#post(at(name, "switch"));
   }
 
+  /** @throws {PsmaError} state/would-lose unless what was written since the backup was frozen may be lost. */
+  rollback(
+    name: string,
+    { discard_changes = false }: { discard_changes?: boolean } = {},
+  ): Promise<Operation> {
+    return this.#post(at(name, "rollback"), discard_changes ? { discard_changes } : undefined);
+  }
+
   retire(name: string): Promise<Operation> {
     return this.#post(at(name, "retire"));
   }

@@ -53,6 +53,7 @@ export const VerifySchema = z.object({
 
 export const MirrorSchema = z.object({
   id: z.string(),
+  role: z.enum(["scale", "backup"]),
   state: z.enum([
     "requested",
     "syncing",
@@ -140,6 +141,19 @@ const TimeToFullSchema = z.object({
   forecast_at: time,
 }).openapi("TimeToFull");
 
+const BackupSchema = z.object({
+  store: z.string(),
+  size_bytes: bytes,
+  mode: z.enum(["frozen", "async", "sync"]),
+  state: z.enum(["frozen", "behind", "in-step"]),
+  frozen_at: time.nullable(),
+  reason: z.string().nullable(),
+  complete: z.boolean(),
+  written_bytes: bytes,
+  dirty_bytes: bytes.nullable(),
+  lag_ms: z.number().nullable(),
+}).openapi("Backup");
+
 export const VolumeSchema = z.object({
   name: z.string(),
   state: z.enum(["attached", "detached", "failed"]),
@@ -153,7 +167,7 @@ export const VolumeSchema = z.object({
     uri: z.string(),
     operations: z.array(BackendOperationSchema).readonly(),
   }),
-  backup: z.object({ store: z.string(), size_bytes: bytes }).nullable(),
+  backup: BackupSchema.nullable(),
   exports: z.array(ExportSchema).readonly(),
   filesystem: z.object({
     type: z.string(),
@@ -169,6 +183,10 @@ export const VolumeSchema = z.object({
   last_cutover: CutoverSchema.nullable(),
   time_to_full: TimeToFullSchema.nullable(),
 }).openapi("Volume");
+
+export const RollbackSchema = z.object({
+  discard_changes: z.boolean().optional(),
+}).openapi("Rollback");
 
 export const StatusSchema = z.object({
   version: z.string(),

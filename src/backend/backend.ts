@@ -34,6 +34,12 @@ export interface Backend {
   allocatedBytes(): number | undefined;
   /** Makes it at least `sizeBytes` large. @throws {PsmaError} state/... where it cannot grow by itself. */
   grow(sizeBytes: number): Promise<void>;
+  /**
+   * Lets its connections come in under a higher fencing epoch (`name@EPOCH`), anew where there are any;
+   * operations wait meanwhile. Nothing where nothing is fenced, or the epoch is not higher.
+   * @throws {PsmaError} store/unreachable, state/busy
+   */
+  raiseEpoch(epoch: number): Promise<void>;
   /** Changes what a lost transport means; a backend without a transport ignores it. */
   setLossPolicy(policy: LossPolicy): void;
   /** Drops the transport now, so that under `fail` everything in flight fails promptly. */

@@ -310,6 +310,10 @@ export class FileBackend implements Backend {
     return length;
   }
 
+  raiseEpoch(_epoch: number): Promise<void> {
+    return Promise.resolve();
+  }
+
   setLossPolicy(_policy: LossPolicy): void {}
 
   abort(): void {}

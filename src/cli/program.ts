@@ -9,7 +9,7 @@ import { demoApplicationVerb, demoVerb } from "./verbs/demo.ts";
 import { doctorVerb } from "./verbs/doctor.ts";
 import { forecastVerb, planVerb } from "./verbs/foresight.ts";
 import { mirrorVerbs } from "./verbs/mirror.ts";
-import { retireVerb, scaleVerb, switchVerb } from "./verbs/scaling.ts";
+import { retireVerb, rollbackVerb, scaleVerb, switchVerb } from "./verbs/scaling.ts";
 import { internalVerbs, runVerb, storeVerbs } from "./verbs/service.ts";
 import { statusVerb } from "./verbs/status.ts";
 import { versionVerb } from "./verbs/version.ts";
@@ -73,6 +73,7 @@ function buildProgram(
     mirrorVerbs(start),
     scaleVerb(start),
     switchVerb(start),
+    rollbackVerb(start),
     retireVerb(start),
     configVerbs(start),
     doctorVerb(start),

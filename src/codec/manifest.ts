@@ -89,10 +89,24 @@ export interface MirrorRecord {
   readonly compare: boolean;
   readonly digest_algorithm: string;
   readonly paused: boolean;
+  /**
+   * Of a backup in lock-step: how long the active store may be lost before the volume goes on on the backup
+   * by itself; left out: for ever.
+   */
+  readonly failover_after_ms?: number;
 }
 
 /** What becomes of the former source: untouched, followed behind, or in lock-step. */
 export type BackupMode = "frozen" | "async" | "sync";
+
+/** A backup that is not followed. */
+export interface BackupRest {
+  /** What was written later is not there; RFC 3339. */
+  readonly at: string;
+  readonly reason: string;
+  /** It is the volume as it was at that moment. False: left in the midst of copying, and no volume at all. */
+  readonly complete: boolean;
+}
 
 export interface Manifest {
   readonly name: string;
@@ -104,6 +118,8 @@ export interface Manifest {
   readonly prepare: { readonly epoch: number; readonly to: Placement } | null;
   readonly backup: Placement | null;
   readonly backup_mode: BackupMode;
+  /** Null where there is no backup, where it is followed, and where an earlier version froze it. */
+  readonly backup_rest: BackupRest | null;
   readonly last_cutover: CutoverReport | null;
 }
 
@@ -126,6 +142,14 @@ export function decodeManifest(bytes: Uint8Array, path: string): Manifest {
   return completed(JSON.parse(body));
 }
 
+/** The same place for a writer of another fencing epoch; as it is where nothing is fenced. */
+export function atEpoch(place: Placement, epoch: number): Placement {
+  const { backend } = place;
+  if (backend.type !== "nbd") return place;
+  const uri = backend.uri.replace(/@\d{1,15}(?=\?|$)/, `@${epoch}`);
+  return { ...place, backend: { ...backend, uri } };
+}
+
 /** A mirror as it was recorded before terms had a record of their own. */
 type FlatMirror = Pick<MirrorRecord, "id" | "target" | "paused"> & Partial<MirrorTerms>;
 
@@ -135,6 +159,7 @@ function completed(manifest: Manifest): Manifest {
   return {
     ...manifest,
     backup_mode: manifest.backup_mode ?? "frozen",
+    backup_rest: manifest.backup_rest ?? null,
     mirror: mirror && !mirror.terms ? withTerms(mirror) : mirror,
   };
 }

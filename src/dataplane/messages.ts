@@ -8,6 +8,7 @@ import type { NbdServerStatistics } from "../frontend/mod.ts";
 import type { MirrorState as AnyMirrorState } from "../mirror/mod.ts";
 import type {
   BackendSpec,
+  BackupMode,
   CutoverReport,
   DifferingRange,
   LatencyReport,
@@ -18,7 +19,16 @@ import type {
 } from "../codec/mod.ts";
 
 export type { NbdServerStatistics, OperationReport };
-export type { BackendSpec, CutoverReport, DifferingRange, LatencyReport, Placement, TlsSpec };
+export type {
+  BackendSpec,
+  BackupMode,
+  CutoverReport,
+  DifferingRange,
+  LatencyReport,
+  MirrorTerms,
+  Placement,
+  TlsSpec,
+};
 
 /** Of a mirror that is there: one that was switched to has ended. */
 export type MirrorState = Exclude<AnyMirrorState, "switched">;
@@ -26,6 +36,8 @@ export type MirrorState = Exclude<AnyMirrorState, "switched">;
 /** As `psma mirror status V --json` prints it. */
 export interface MirrorStatus {
   readonly id: string;
+  /** `backup`: it leads back, to the former source. */
+  readonly role: "scale" | "backup";
   readonly state: MirrorState;
   readonly reason?: string;
   readonly target: Placement;
@@ -60,6 +72,31 @@ export interface VerifyStatus extends Omit<VerifyRecord, "later"> {
   readonly rate_bytes_per_s: number;
 }
 
+/** How the backup stands to its volume. */
+export interface BackupStatus {
+  readonly mode: BackupMode;
+  /** `in-step`: it has every acknowledged write. `behind`: it is followed, and lacks some. */
+  readonly state: "frozen" | "behind" | "in-step";
+  /** What was written later is not there: RFC 3339; null while it is followed. */
+  readonly frozen_at: string | null;
+  /** Why it is not followed; null where it is. */
+  readonly reason: string | null;
+  /** It is the volume as it was at one moment, so that it could be gone back to. */
+  readonly complete: boolean;
+  /** Written since it was frozen, as far as this process knows: bytes, at least. */
+  readonly written_bytes: number;
+  /** The mirror that follows; null where there is none. */
+  readonly mirror: MirrorStatus | null;
+}
+
+/** What is to become of the source after a switch. */
+export interface BackupOrder {
+  readonly mode: BackupMode;
+  readonly terms: MirrorTerms;
+  /** In lock-step: how long the active store may be lost before the backup takes over; left out: for ever. */
+  readonly failover_after_ms?: number;
+}
+
 /** How applications reach a volume. */
 export type FrontendName = "ublk" | "fuse" | "nbd";
 
@@ -86,11 +123,13 @@ export interface VolumeStatus {
   readonly epoch: number;
   readonly active: Placement;
   readonly backup: Placement | null;
+  readonly backup_status: BackupStatus | null;
   readonly allocated_bytes: number | null;
   readonly connected: boolean;
   /** What the active backend did since it was opened, by kind of operation. */
   readonly operations: readonly OperationReport[];
   readonly exports: readonly ExportInfo[];
+  /** The one that leads to a larger place; one that leads back is the backup's. */
   readonly mirror: MirrorStatus | null;
   readonly last_cutover: CutoverReport | null;
 }
@@ -195,7 +234,16 @@ export interface Commands {
   /** Resync rounds, then write-through, until ready. Answers when ready. */
   convergeMirror: { argument: { volume: string; timeout_ms: number }; answer: MirrorStatus };
   /** Cuts over to the target. Converges first when needed. Answers after the manifest's commit. */
-  switchVolume: { argument: { volume: string; timeout_ms: number }; answer: CutoverReport };
+  switchVolume: {
+    argument: { volume: string; timeout_ms: number; backup?: BackupOrder };
+    answer: CutoverReport;
+  };
+  /** Takes over that the followed backup has grown at its store. */
+  growBackup: { argument: { volume: string; size_bytes: number }; answer: null };
+  /** Ends the following of the backup, if there is any. */
+  freezeBackup: { argument: { volume: string; reason: string }; answer: null };
+  /** The backup becomes the active backend of a volume that is not open: see `restoreBackup`. */
+  restoreBackup: { argument: { name: string; directory: string }; answer: { epoch: number } };
   /** Forgets the backup; the caller deletes it at its store. */
   retireBackup: { argument: { volume: string }; answer: null };
   /** Digests of what is persisted now, one per extent, in order. */

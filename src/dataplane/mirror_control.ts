@@ -4,7 +4,7 @@
  */
 import { PsmaError, toPsmaError } from "../core/mod.ts";
 import type { Backend } from "../backend/mod.ts";
-import { DIGEST_ALGORITHM, Mirror } from "../mirror/mod.ts";
+import { DIGEST_ALGORITHM, Mirror, type MirrorEventSink } from "../mirror/mod.ts";
 import {
   type ChangeMap,
   MirrorLink,
@@ -13,6 +13,7 @@ import {
 } from "../volume/mod.ts";
 import type { LatencyBaseline } from "./latency_baseline.ts";
 import type { MirrorStatus, StartMirror } from "./messages.ts";
+import { sweepReverse } from "./reverse.ts";
 import { targetControl } from "./target_control.ts";
 import { openBackend, type VolumeParts } from "./volume_opening.ts";
 
@@ -38,6 +39,7 @@ export class MirrorControl {
   async recover(): Promise<void> {
     const { context, directory, manifest, volume } = this.parts;
     const record = manifest.current.mirror;
+    sweepReverse(this.parts);
     if (!record) return;
     const map = await this.#openMap(record.id);
     const unverified = await directory.openUnverified(record.id, map.chunks);
@@ -148,6 +150,11 @@ export class MirrorControl {
     this.#mirror = undefined;
   }
 
+  /** The same, and its source is followed by the link that stands at the volume since the commit. */
+  follow(record: MirrorRecord): void {
+    this.#run(record);
+  }
+
   /** Ends the mirror in this process; the manifest still names it. Does nothing when there is none. */
   async drop(): Promise<void> {
     if (!this.#mirror) return;
@@ -182,6 +189,7 @@ export class MirrorControl {
     const now = mirror.progress();
     return {
       id: mirror.record.id,
+      role: mirror.record.role,
       state: mirror.state,
       ...(now.reason === undefined ? {} : { reason: now.reason }),
       target: mirror.record.target,
@@ -211,9 +219,12 @@ export class MirrorControl {
   }
 
   #run(record: MirrorRecord) {
-    const { context: { calls, reactor, clock, memory, digest }, emit, volume } = this.parts;
+    const { context: { calls, reactor, clock, memory, digest }, manifest, volume } = this.parts;
     const link = volume.link;
     if (!link) return;
+    const isBackup = record.role === "backup";
+    const emit: MirrorEventSink = (type, ...rest) =>
+      this.parts.emit(isBackup ? type.replace(/^mirror\./, "backup.") : type, ...rest);
     this.#mirror = new Mirror({
       record,
       volume,
@@ -225,6 +236,7 @@ export class MirrorControl {
       control: targetControl(this.parts, record.target),
       digest,
       emit,
+      keepsReady: isBackup && manifest.current.backup_mode === "sync",
     });
     this.#mirror.start();
   }

@@ -10,7 +10,9 @@ import { HeldFuseExport, type HeldFuseMount, UblkExport } from "../frontend/mod.
 import type { CutoverReport, Volume } from "../volume/mod.ts";
 import type { DataPlaneContext } from "./context.ts";
 import { LatencyBaseline } from "./latency_baseline.ts";
+import { BackupControl } from "./backup_control.ts";
 import type {
+  BackupOrder,
   MirrorStatus,
   OpenVolume,
   StartMirror,
@@ -33,6 +35,7 @@ export class ServedVolume {
   readonly #mirrors: MirrorControl;
   readonly #switching: Switching;
   readonly #verification: Verification;
+  readonly #backups: BackupControl;
   #fuse: HeldFuseExport | undefined;
   #ublk: UblkExport | undefined;
   #busy: string | undefined;
@@ -47,6 +50,12 @@ export class ServedVolume {
     this.#mirrors = new MirrorControl(parts, this.#baseline);
     this.#switching = new Switching(parts, this.#mirrors, this.#baseline);
     this.#verification = new Verification(parts, this.#mirrors);
+    this.#backups = new BackupControl(
+      parts,
+      this.#mirrors,
+      this.#switching,
+      (what, work) => this.#exclusively(what, work),
+    );
   }
 
   /** @throws {PsmaError} state/manifest, state/short, state/change-map, store/unreachable, sys/... */
@@ -67,11 +76,13 @@ export class ServedVolume {
       await parts.volume.active.close();
       throw error;
     }
+    context.supervise("watching over a backup", served.#backups.watch());
     return served;
   }
 
   status(nbdUri: string | undefined): VolumeStatus {
     const { name, epoch, active, backup, last_cutover } = this.#parts.manifest.current;
+    const mirror = this.mirrorStatus();
     return {
       name,
       size_bytes: this.volume.sizeBytes,
@@ -79,11 +90,12 @@ export class ServedVolume {
       epoch,
       active,
       backup,
+      backup_status: this.#backups.status(mirror),
       allocated_bytes: this.volume.active.allocatedBytes() ?? null,
       connected: this.volume.active.connected,
       operations: this.volume.active.meter.report(),
       exports: nbdUri === undefined ? [] : [{ frontend: "nbd", uri: nbdUri }],
-      mirror: this.mirrorStatus(),
+      mirror: mirror?.role === "scale" ? mirror : null,
       last_cutover,
     };
   }
@@ -99,7 +111,8 @@ export class ServedVolume {
   /** @throws {PsmaError} state/mirror while there is a mirror, usage/size when smaller or above the maximum. */
   async grow(sizeBytes: number): Promise<void> {
     const { name } = this.volume;
-    if (sizeBytes < this.volume.sizeBytes || sizeBytes > this.maxSizeBytes) {
+    const most = Math.max(this.maxSizeBytes, this.#parts.manifest.current.active.size_bytes);
+    if (sizeBytes < this.volume.sizeBytes || sizeBytes > most) {
       throw new PsmaError(
         "usage/size",
         `Cannot grow ${name}: ${sizeBytes} is not between its size ` +
@@ -107,7 +120,8 @@ export class ServedVolume {
       );
     }
     await this.#exclusively("grow", async () => {
-      if (this.#mirrors.exists) {
+      this.#backups.needRoom(sizeBytes);
+      if (this.#isScaling) {
         throw new PsmaError("state/mirror", `Cannot grow ${name}: it is mirrored`, {
           hint: "Switch to the mirror, which is larger, or cancel it first.",
         });
@@ -200,6 +214,11 @@ export class ServedVolume {
     return { ...status, verify: verify?.of === status.id ? verify : null };
   }
 
+  /** There is a mirror to a larger place. */
+  get #isScaling(): boolean {
+    return this.#mirrors.status()?.role === "scale";
+  }
+
   /** @throws {PsmaError} state/no-mirror */
   mirrorStatusNow(): MirrorStatus {
     const status = this.mirrorStatus();
@@ -222,7 +241,10 @@ export class ServedVolume {
   }
 
   async startMirror(start: StartMirror): Promise<void> {
-    await this.#exclusively("mirror", () => this.#mirrors.start(start));
+    await this.#exclusively("mirror", async () => {
+      await this.#backups.freeze("the volume is mirrored to a larger place, and has one mirror");
+      await this.#mirrors.start(start);
+    });
   }
 
   async pauseMirror(paused: boolean): Promise<void> {
@@ -230,43 +252,58 @@ export class ServedVolume {
   }
 
   async cancelMirror(): Promise<void> {
-    await this.#exclusively("cancel", () => this.#mirrors.cancel());
+    await this.#exclusively("cancel", async () => {
+      if (this.#isScaling) await this.#mirrors.cancel();
+      else await this.#backups.freeze("its mirror was cancelled");
+    });
   }
 
   async converge(timeoutMs: number): Promise<void> {
     await this.#mirrors.converge(timeoutMs);
   }
 
-  async switchOver(timeoutMs: number): Promise<CutoverReport> {
-    return await this.#exclusively("switch", () => this.#switching.switchOver(timeoutMs));
+  async switchOver(timeoutMs: number, backup?: BackupOrder): Promise<CutoverReport> {
+    return await this.#exclusively("switch", async () => {
+      const report = await this.#switching.switchOver(timeoutMs, backup);
+      this.#backups.beginsToDiffer();
+      return report;
+    });
+  }
+
+  async growBackup(sizeBytes: number): Promise<void> {
+    await this.#exclusively("grow the backup of", () => this.#backups.grow(sizeBytes));
+  }
+
+  async freezeBackup(reason: string): Promise<void> {
+    await this.#exclusively("freeze the backup of", () => this.#backups.freeze(reason));
   }
 
   async retireBackup(): Promise<void> {
-    await this.#exclusively("retire", async () => {
-      const { manifest, volume } = this.#parts;
-      if (!manifest.current.backup) {
-        throw new PsmaError("state/no-backup", `Cannot retire: ${volume.name} has no backup`);
-      }
-      await manifest.commit((now) => ({ ...now, backup: null }));
-    });
+    await this.#exclusively("retire", () => this.#backups.retire());
   }
 
   /** Stops serving, flushes, and leaves everything as a restart wants to find it. */
   async close(): Promise<void> {
     this.#closing = true;
+    this.#backups.end();
     await this.unmountFuse();
     // One that was not stopped waits for the next process.
     this.#ublk?.abandon();
     await this.volume.close();
     this.#switching.beginClose();
-    const target = this.volume.link?.target;
+    const targets = [this.volume.link?.target];
     await this.#verification.close();
     await this.#mirrors.drop();
     await this.#idle();
+    // A change that came to its end meanwhile may have begun another.
+    targets.push(this.volume.link?.target);
+    await this.#mirrors.drop();
     await this.#parts.context.calls.flush(this.volume.active);
     await this.#switching.close();
     await this.#parts.manifest.close();
-    if (target && target !== this.volume.active) await target.close();
+    for (const target of new Set(targets)) {
+      if (target !== this.volume.active) await target?.close();
+    }
     await this.volume.active.close();
   }
 

@@ -29,6 +29,7 @@ import type { Ask } from "./questioner.ts";
 import { Repeats } from "./repeats.ts";
 import { digestExtents } from "./digests.ts";
 import { geometryOf } from "./geometry.ts";
+import { restoreBackup } from "./restore.ts";
 import { ServedVolume } from "./served_volume.ts";
 
 const COPIER_OPERATIONS = 512;
@@ -212,7 +213,22 @@ export class Service implements DataPlaneContext {
       await served.converge(timeout_ms);
       return served.mirrorStatusNow();
     },
-    switchVolume: ({ volume, timeout_ms }) => this.#volume(volume).switchOver(timeout_ms),
+    switchVolume: ({ volume, timeout_ms, backup }) =>
+      this.#volume(volume).switchOver(timeout_ms, backup),
+    growBackup: async ({ volume, size_bytes }) => {
+      await this.#volume(volume).growBackup(size_bytes);
+      return null;
+    },
+    freezeBackup: async ({ volume, reason }) => {
+      await this.#volume(volume).freezeBackup(reason);
+      return null;
+    },
+    restoreBackup: ({ name, directory }) => {
+      if (this.#volumes.has(name) || this.#opening.has(name)) {
+        throw new PsmaError("state/open", `Cannot go back to the backup of ${name}: it is open`);
+      }
+      return restoreBackup(directory, this);
+    },
     retireBackup: async ({ volume }) => {
       await this.#volume(volume).retireBackup();
       return null;

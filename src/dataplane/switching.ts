@@ -1,12 +1,15 @@
 /**
  * A volume's move to its mirror's target, as one command: converge, cut over, and afterwards, on its own,
- * measure what the application noticed and give up what the mirror and the former source held.
+ * measure what the application noticed and give up what the mirror and the former source held. The way to
+ * a larger place, back to the backup, and away from a store that is lost are the same.
  */
 import type { Backend } from "../backend/mod.ts";
 import { cutOver, CutoverWindow, type Mirror } from "../mirror/mod.ts";
 import type { CutoverReport, MirrorLink } from "../volume/mod.ts";
 import type { LatencyBaseline } from "./latency_baseline.ts";
+import type { BackupOrder } from "./messages.ts";
 import type { MirrorControl } from "./mirror_control.ts";
+import { type Aftermath, discardAftermath, prepareAftermath, prepareReverse } from "./reverse.ts";
 import { targetControl } from "./target_control.ts";
 import type { VolumeParts } from "./volume_opening.ts";
 
@@ -18,7 +21,8 @@ const FORMER_ANSWERS_WITHIN_MS = 1000;
 interface Committed {
   readonly mirror: Mirror;
   readonly link: MirrorLink | undefined;
-  readonly former: Backend;
+  /** Where it is not followed. */
+  readonly former: Backend | undefined;
   readonly report: CutoverReport;
   readonly window: CutoverWindow;
 }
@@ -33,15 +37,37 @@ export class Switching {
     readonly baseline: LatencyBaseline,
   ) {}
 
-  /** @throws {PsmaError} state/no-mirror, timeout/converge, state/not-ready, state/mirror, store/... */
-  async switchOver(timeoutMs: number): Promise<CutoverReport> {
-    const { context, emit, manifest, volume } = this.parts;
-    const mirror = this.mirrors.mirror;
+  /**
+   * @param backup what becomes of the present source; frozen when it is left out.
+   * @throws {PsmaError} state/no-mirror, timeout/converge, state/not-ready, state/mirror, store/...
+   */
+  async switchOver(timeoutMs: number, backup?: BackupOrder): Promise<CutoverReport> {
+    const { mirror } = this.mirrors;
     this.baseline.takeBefore(mirror);
-    const window = new CutoverWindow(volume.counters, this.baseline.p99);
-    volume.takeHeldMax();
+    const window = this.#openWindow();
     await mirror.converge(timeoutMs);
-    const link = volume.link;
+    return await this.#cutOver(window, await prepareAftermath(this.parts, backup));
+  }
+
+  /**
+   * The active store is lost and the mirror, a backup in lock-step, has every acknowledged write: goes on
+   * there. When the lost store is back, its copy is compared as a whole and becomes the backup.
+   * @throws {PsmaError} state/not-ready, store/...; the mirror is then as it was.
+   */
+  async takeOver(): Promise<CutoverReport> {
+    const order = { ...this.mirrors.mirror.record, mode: "sync", isLost: true } as const;
+    return await this.#cutOver(this.#openWindow(), await prepareReverse(this.parts, order));
+  }
+
+  #openWindow(): CutoverWindow {
+    const { volume } = this.parts;
+    volume.takeHeldMax();
+    return new CutoverWindow(volume.counters, this.baseline.p99);
+  }
+
+  async #cutOver(window: CutoverWindow, aftermath: Aftermath): Promise<CutoverReport> {
+    const { context, emit, manifest, volume } = this.parts;
+    const mirror = this.mirrors.mirror, link = volume.link;
     const { former, report } = await cutOver({
       volume,
       mirror,
@@ -50,15 +76,24 @@ export class Switching {
       turns: context.reactor,
       clock: context.clock,
       window,
+      aftermath,
+      onCommitted: (source) => {
+        if (link) link.target.onLost = undefined;
+        if (aftermath.mirror) return this.mirrors.follow(aftermath.mirror);
+        this.mirrors.letGo();
+        // Reads that still wait there are asked again of the new active backend.
+        source.setLossPolicy("fail");
+      },
       isClosing: () => this.#closing,
       onRetry: (reason) => emit("cutover.retry", "error", `The commit is tried again: ${reason}`),
+    }).catch((error) => {
+      // Closing, either manifest may be on the disk: the next to open it finds the map, or sweeps it away.
+      discardAftermath(this.parts, aftermath, this.#closing);
+      throw error;
     });
-    // Reads that still wait there are asked again of the new active backend.
-    former.setLossPolicy("fail");
-    this.mirrors.letGo();
-    if (link) link.target.onLost = undefined;
     this.#tellCommitted(report);
-    this.#finishing = this.#finish({ mirror, link, former, report, window });
+    const left = aftermath.mirror ? undefined : former;
+    this.#finishing = this.#finish({ mirror, link, former: left, report, window });
     context.supervise("cutover", this.#finishing);
     return report;
   }
@@ -94,8 +129,10 @@ export class Switching {
     );
     link?.close();
     directory.removeMap(mirror.record.id);
-    context.reactor.sleep(FORMER_ANSWERS_WITHIN_MS).then(() => former.abort());
-    await former.close();
+    if (former) {
+      context.reactor.sleep(FORMER_ANSWERS_WITHIN_MS).then(() => former.abort());
+      await former.close();
+    }
     emit("cutover.measured", "info", "The cutover's latencies are measured", {
       window_p99_us: latency_us.window_p99,
       window_max_us: latency_us.window_max,

@@ -11,11 +11,30 @@
  */
 import { type Clock, PsmaError, toPsmaError, type Turns } from "../core/mod.ts";
 import type { Backend } from "../backend/mod.ts";
-import type { CutoverReport, Manifest, ManifestFile, Volume } from "../volume/mod.ts";
+import {
+  atEpoch,
+  type BackupMode,
+  type BackupRest,
+  type CutoverReport,
+  type Manifest,
+  type ManifestFile,
+  type MirrorRecord,
+  type Placement,
+  type Volume,
+} from "../volume/mod.ts";
 import type { Mirror, TargetControl } from "./mirror.ts";
 import type { CutoverWindow } from "./window.ts";
 
 const COMMIT_RETRY_FIRST_MS = 50, COMMIT_RETRY_MAX_MS = 1000;
+
+/** What becomes of the source. */
+export interface FormerSource {
+  readonly mode: BackupMode;
+  /** The mirror that leads back, its link prepared at the volume; null: it is not followed. */
+  readonly mirror: MirrorRecord | null;
+  /** Why it is not followed; `at` is the commit's time. */
+  readonly rest: Omit<BackupRest, "at"> | null;
+}
 
 export interface CutoverOptions {
   readonly volume: Volume;
@@ -27,23 +46,35 @@ export interface CutoverOptions {
   /** Opened before the mirror was made ready for this cutover. */
   readonly window: CutoverWindow;
   readonly onRetry: (reason: string) => void;
+  readonly aftermath: FormerSource;
+  /** Called in the very step in which the target has become the active backend, with the former one. */
+  readonly onCommitted: (former: Backend) => void;
   /** The volume is being closed: nothing is written any more, so either outcome on the disk is right. */
   readonly isClosing: () => boolean;
 }
 
-/** @returns the former source's backend and the report as far as it is known at the commit. */
+/**
+ * With a mirror that leads back the volume keeps its size: it grows when the backup has grown too.
+ * @returns the former source's backend and the report as far as it is known at the commit.
+ */
 export async function cutOver(
   options: CutoverOptions,
 ): Promise<{ former: Backend; report: CutoverReport }> {
-  const { volume, mirror, manifest, control } = options;
-  const target = mirror.record.target;
+  const { volume, mirror, manifest, control, aftermath } = options;
   const epoch = manifest.current.epoch + 1;
+  const target = atEpoch(mirror.record.target, epoch);
   const sizeBefore = volume.sizeBytes;
+  const sizeAfter = aftermath.mirror === null ? target.size_bytes : sizeBefore;
   requireReady(mirror);
   mirror.cutoverBegins();
-  let begun = false;
   try {
-    await manifest.commit((now) => ({ ...now, prepare: { epoch, to: target } }));
+    await manifest.commit((now) => ({
+      ...now,
+      prepare: { epoch, to: target },
+      // After this the store may refuse whoever names a lower one.
+      mirror: now.mirror && { ...now.mirror, target },
+    }));
+    await volume.link?.target.raiseEpoch(epoch);
     await control.promote(epoch);
     // In another state it fell back, and what it has reached since is not verified.
     if (
@@ -53,7 +84,6 @@ export async function cutOver(
     }
     volume.link.target.setLossPolicy("hold");
     volume.beginCommit();
-    begun = true;
     const report: CutoverReport = {
       epoch,
       at: new Date(options.clock.nowMs()).toISOString(),
@@ -68,15 +98,16 @@ export async function cutOver(
       digest_mismatches: mirror.checks.mismatched,
       unverified_bytes: volume.link.unverifiedBytes,
     };
-    await commit(options, epoch, report);
-    const former = volume.finishCommit(target.size_bytes);
+    await commit(options, { epoch, target, sizeAfter, report });
+    const former = volume.finishCommit(sizeAfter);
     mirror.cutoverEnds(true);
+    options.onCommitted(former);
     return { former, report };
   } catch (error) {
-    if (begun) volume.undoCommit();
+    volume.undoCommit();
     volume.link?.target.setLossPolicy("fail");
     mirror.cutoverEnds(false);
-    volume.dropWriteThrough(undefined);
+    if (!mirror.isReady) volume.dropWriteThrough(undefined);
     throw error;
   }
 }
@@ -92,21 +123,27 @@ function requireReady(mirror: Mirror): void {
   );
 }
 
+interface Commit {
+  readonly epoch: number;
+  readonly target: Placement;
+  readonly sizeAfter: number;
+  readonly report: CutoverReport;
+}
+
 /** Tries until the manifest says so on disk: an error leaves open which of the two it says. */
 async function commit(
-  options: CutoverOptions,
-  epoch: number,
-  report: CutoverReport,
+  { manifest, aftermath, ...options }: CutoverOptions,
+  { epoch, target, sizeAfter, report }: Commit,
 ): Promise<void> {
-  const { manifest, mirror } = options;
-  const target = mirror.record.target;
   const change = (now: Manifest): Manifest => ({
     ...now,
     epoch,
-    size_bytes: target.size_bytes,
+    size_bytes: sizeAfter,
     active: target,
-    backup: now.active,
-    mirror: null,
+    backup: aftermath.mirror?.target ?? now.active,
+    backup_mode: aftermath.mode,
+    backup_rest: aftermath.rest && { at: report.at, ...aftermath.rest },
+    mirror: aftermath.mirror,
     prepare: null,
     last_cutover: report,
   });

@@ -22,6 +22,8 @@ const IDLE_MS = 100;
 /** Converging begins write-through when this little is dirty, or after so many rounds. */
 const SMALL_BYTES = 16 * 2 ** 20;
 const ROUNDS_BEFORE_WRITE_THROUGH = 4;
+/** Pauses before a mirror that is to be ready always tries it again, and how long it must last to begin anew. */
+const READY_PAUSE_MS_MIN = 500, READY_PAUSE_MS_MAX = 60_000, LASTED_MS = 60_000;
 
 /** What only the target's store can do. */
 export interface TargetControl {
@@ -51,6 +53,8 @@ export interface MirrorOptions {
   readonly control: TargetControl;
   readonly digest: Digest;
   readonly emit: MirrorEventSink;
+  /** It is to be ready always: reached again by itself, with growing pauses, whenever it was left behind. */
+  readonly keepsReady?: boolean;
 }
 
 /** Numbers for status. Bytes, milliseconds, bytes per second, seconds. */
@@ -91,12 +95,17 @@ export class Mirror {
   #change: { promise: Promise<void>; resolve: (value: void) => void };
   #rounds = 0;
   #completeSinceMs: number | null = null;
+  #readyNotBeforeMs = 0;
+  #readySinceMs = -Infinity;
+  #pauseMs = READY_PAUSE_MS_MIN;
   readonly #rate: RateMeter;
 
   constructor(options: MirrorOptions) {
     this.#options = options;
     const { volume, link, calls, turns, memory, digest, record, clock } = options;
-    this.#state = options.record.paused ? "paused" : "requested";
+    // A link that is in write-through already goes on with lock-step.
+    this.#state = options.record.paused ? "paused" : link.writeThrough ? "ready" : "requested";
+    this.#wantReady = this.#keepsReady;
     this.#change = turns.deferred<void>();
     this.#rate = new RateMeter(clock);
     this.#pacer = new Pacer(
@@ -150,6 +159,7 @@ export class Mirror {
   }
 
   start(): void {
+    if (this.#options.link.writeThrough) this.#watchWriteThrough();
     this.#finished = this.#run();
   }
 
@@ -185,6 +195,10 @@ export class Mirror {
     };
   }
 
+  get #keepsReady(): boolean {
+    return this.#options.keepsReady === true;
+  }
+
   pause(): void {
     if (!next(this.#state, "pause")) return;
     this.#wantReady = false;
@@ -194,7 +208,9 @@ export class Mirror {
   }
 
   resume(): void {
-    if (this.#state === "paused" || this.#state === "failed") this.#to("resume");
+    if (this.#state !== "paused" && this.#state !== "failed") return;
+    this.#wantReady = this.#keepsReady;
+    this.#to("resume");
   }
 
   /**
@@ -206,6 +222,7 @@ export class Mirror {
     const begunMs = clock.monotonicMs(), deadline = begunMs + timeoutMs;
     this.#wantReady = true;
     this.#gateWantedMs = begunMs;
+    this.#readyNotBeforeMs = 0;
     this.#signal();
     while (this.#state !== "ready" || !this.verification.gate.passedSince(begunMs)) {
       if (this.#ended) throw new PsmaError("state/ended", "Cannot converge: the mirror has ended");
@@ -218,7 +235,7 @@ export class Mirror {
       }
       const left = deadline - clock.monotonicMs();
       if (left <= 0) {
-        this.#wantReady = false;
+        this.#wantReady = this.#keepsReady;
         this.#options.volume.dropWriteThrough(undefined);
         throw new PsmaError(
           "timeout/converge",
@@ -243,10 +260,11 @@ export class Mirror {
 
   cutoverEnds(committed: boolean): void {
     if (committed) this.#ended = true;
-    if (next(this.#state, committed ? "committed" : "aborted")) {
-      this.#to(committed ? "committed" : "aborted");
-    }
-    this.#wantReady = false;
+    const { link } = this.#options;
+    const isWhole = link.writeThrough && link.map.dirtyChunks === 0;
+    const event = committed ? "committed" : this.#keepsReady && isWhole ? "kept" : "aborted";
+    if (next(this.#state, event)) this.#to(event);
+    this.#wantReady = this.#keepsReady;
   }
 
   /** Ends the task. The link stays with the volume until the caller detaches it. */
@@ -307,11 +325,11 @@ export class Mirror {
       if (!this.#wantReady && this.#state === "ready") {
         this.#options.volume.dropWriteThrough("it is not needed now");
       }
-    } else if (this.#wantReady && this.#state !== "requested") await this.#converge();
+    } else if (this.#mayConverge && this.#state !== "requested") await this.#converge();
     else if (this.#state === "converging") this.#to("fell-back");
     else if (this.#state === "tracking") {
-      await this.#wait(record.terms.resync_interval_ms);
-      if (this.#state !== "tracking" || this.#wantReady || this.#ended) return;
+      await this.#wait(this.#untilNextMs(record.terms.resync_interval_ms));
+      if (this.#state !== "tracking" || this.#mayConverge || this.#ended) return;
       if (!this.verification.isRunning) this.#pacer.observeUndisturbed();
       if (link.map.dirtyChunks > 0) await this.#round("round");
       else this.#completeSinceMs = this.#options.clock.monotonicMs();
@@ -365,6 +383,27 @@ export class Mirror {
     this.#reason = undefined;
     this.#completeSinceMs = this.#options.clock.monotonicMs();
     this.#to("all-clean");
+    this.#readySinceMs = this.#options.clock.monotonicMs();
+    if (!this.#keepsReady) return;
+    this.#options.emit("mirror.in-step", "info", "Every acknowledged write is on both stores");
+  }
+
+  get #mayConverge(): boolean {
+    return this.#wantReady && this.#options.clock.monotonicMs() >= this.#readyNotBeforeMs;
+  }
+
+  /** The wait for the next round, cut short where write-through is to be reached again before. */
+  #untilNextMs(intervalMs: number): number {
+    if (!this.#wantReady) return intervalMs;
+    return Math.min(intervalMs, this.#readyNotBeforeMs - this.#options.clock.monotonicMs());
+  }
+
+  /** Each time that lock-step did not last costs the application some waiting: ever more rarely, then. */
+  #putOff() {
+    const now = this.#options.clock.monotonicMs();
+    const lasted = now - this.#readySinceMs > LASTED_MS;
+    this.#pauseMs = lasted ? READY_PAUSE_MS_MIN : Math.min(2 * this.#pauseMs, READY_PAUSE_MS_MAX);
+    this.#readyNotBeforeMs = now + this.#pauseMs;
   }
 
   get #converging(): boolean {
@@ -387,6 +426,7 @@ export class Mirror {
 
   #fellBack(reason: string) {
     this.#reason = reason;
+    if (this.#keepsReady) this.#putOff();
     if (next(this.#state, "fell-back")) this.#to("fell-back", reason);
     this.#options.emit("mirror.fell-back", "warning", `Write-through ended: ${reason}`, {
       dirty_bytes: this.#options.link.map.dirtyBytes,

@@ -35,6 +35,7 @@ export type MirrorEvent =
   | "cutover"
   | "committed"
   | "aborted"
+  | "kept"
   | "pause"
   | "resume"
   | "fail";
@@ -51,7 +52,12 @@ const TABLE: Readonly<Record<MirrorState, Partial<Record<MirrorEvent, MirrorStat
     fail: "failed",
   },
   ready: { cutover: "switching", "fell-back": "tracking", pause: "paused", fail: "failed" },
-  switching: { committed: "switched", aborted: "tracking", "fell-back": "tracking" },
+  switching: {
+    committed: "switched",
+    aborted: "tracking",
+    kept: "ready",
+    "fell-back": "tracking",
+  },
   switched: {},
   paused: { resume: "requested", fail: "failed" },
   failed: { resume: "requested" },

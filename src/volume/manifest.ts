@@ -14,6 +14,7 @@ export function newManifest(name: string, active: Placement): Manifest {
     prepare: null,
     backup: null,
     backup_mode: "frozen",
+    backup_rest: null,
     last_cutover: null,
   };
 }

@@ -2,6 +2,7 @@
 export type {
   BackendSpec,
   BackupMode,
+  BackupRest,
   CutoverReport,
   DifferingRange,
   LatencyReport,
@@ -11,6 +12,7 @@ export type {
   Placement,
   VerifyRecord,
 } from "../codec/mod.ts";
+export { atEpoch } from "../codec/mod.ts";
 export { OPERATION, OPERATION_FLAG } from "../backend/mod.ts";
 export * from "./change_map.ts";
 export * from "./counters.ts";

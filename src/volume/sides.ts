@@ -162,8 +162,18 @@ export class Sides {
    * what the present active side may not hold durably.
    */
   prepareReverse(reverse: MirrorLink): void {
-    if (this.link) this.link.reverse = reverse;
-    this.#eachWrite((at, length) => reverse.map.markUnstable(at, length));
+    const link = this.link;
+    if (!link) return;
+    link.reverse = reverse;
+    // What was not compared the one way was not compared the other way either.
+    const { unverified } = link;
+    for (let chunk = unverified.next(0); chunk >= 0; chunk = unverified.next(chunk + 1)) {
+      reverse.unverified.mark(chunk);
+    }
+    this.#eachWrite((at, length) => {
+      reverse.map.markUnstable(at, length);
+      reverse.taint(at, length);
+    });
   }
 
   /**

@@ -163,8 +163,11 @@ export class Volume {
         // It waited for a lock since it was admitted: now it is done at the mirror's speed, not half done.
         requests.flags[slot] = (requests.flags[slot] as number) & ~OPERATION_FLAG.fastZero;
         link.map.markUnstable(at, length);
-        link.reverse?.map.markUnstable(at, length);
         link.taint(at, length);
+        if (link.reverse) {
+          link.reverse.map.markUnstable(at, length);
+          link.reverse.taint(at, length);
+        }
       } else link.changedBytes += link.map.markDirty(at, length) * link.map.chunkBytes;
     }
     this.#sides.submit(slot);

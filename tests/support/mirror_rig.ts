@@ -120,6 +120,8 @@ export class MirrorRig {
       clock,
       window: new CutoverWindow(volume.counters, 0),
       onRetry: assert.fail,
+      aftermath: { mode: "frozen", mirror: null, rest: null },
+      onCommitted: () => {},
       isClosing: () => false,
     });
   }

@@ -1,7 +1,7 @@
 /** A volume of a real file with a mirror to another one, in the test's own thread. */
 import { FileBackend } from "../../src/backend/mod.ts";
 import { digestExtents } from "../../src/dataplane/digests.ts";
-import { loadDigest, Mirror } from "../../src/mirror/mod.ts";
+import { DIGEST_ALGORITHM, loadDigest, Mirror } from "../../src/mirror/mod.ts";
 import {
   ChangeMap,
   MirrorLink,
@@ -11,6 +11,7 @@ import {
 } from "../../src/volume/mod.ts";
 import { type InThread, until } from "./in_thread.ts";
 import { sparseFile } from "./attached_loop.ts";
+import { mirrorTerms } from "./mirror_terms.ts";
 import type { TempDir } from "./temp.ts";
 
 const digest = await loadDigest();
@@ -60,9 +61,10 @@ export async function mirrorVolume(
     record: {
       id: "m1",
       target: placement,
-      max_rate_bytes_per_s: null,
-      write_through_timeout_ms: 2000,
-      resync_interval_ms: 5,
+      role: "scale",
+      terms: mirrorTerms({ resync_interval_ms: 5 }),
+      compare: false,
+      digest_algorithm: DIGEST_ALGORITHM,
       paused: false,
     },
     volume,

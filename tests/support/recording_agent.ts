@@ -119,6 +119,7 @@ export function recordingAgent(): RecordingAgent {
     stopVerify: named("stopVerify", undefined as never),
     scale: named("scale", OPERATION),
     switchVolume: named("switchVolume", OPERATION),
+    rollback: named("rollback", OPERATION),
     retire: named("retire", OPERATION),
     operation(id) {
       calls.push(["operation", id]);

@@ -6,6 +6,7 @@ import {
   CreateVolumeSchema,
   DetachSchema,
   OperationSchema,
+  RollbackSchema,
   SizeSchema,
   VolumeParameter,
   VolumeSchema,
@@ -128,6 +129,23 @@ function addOperations(app: OpenAPIHono, agent: Agent): void {
     async (context) => {
       const size = withoutUndefined(context.req.valid("json"));
       const operation = await agent.scale(context.req.valid("param").volume, size);
+      context.header("location", locationOf(operation));
+      return context.json(operation, 202);
+    },
+  );
+  app.openapi(
+    createRoute({
+      method: "post",
+      path: "/v1/volumes/{volume}/rollback",
+      summary:
+        "Go back to the backup; one that is frozen only if what was written since may be lost",
+      security: guarded,
+      request: { params: VolumeParameter, body: { ...body(RollbackSchema), required: false } },
+      responses: answers,
+    }),
+    async (context) => {
+      const options = withoutUndefined(context.req.valid("json"));
+      const operation = await agent.rollback(context.req.valid("param").volume, options);
       context.header("location", locationOf(operation));
       return context.json(operation, 202);
     },

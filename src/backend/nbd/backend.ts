@@ -43,7 +43,7 @@ import {
 import { OpList, OpQueue } from "./queue.ts";
 import { NbdRequests, NOWHERE } from "./requests.ts";
 import { NbdStatus, type NbdStatusHost } from "./status.ts";
-import { hasEpoch, parseNbdUri, targetText } from "./uri.ts";
+import { hasEpoch, type NbdTarget, parseNbdUri, raiseEpoch, targetText } from "./uri.ts";
 import { NbdWatch } from "./watch.ts";
 import { OPERATION, type Operations } from "../operations.ts";
 
@@ -75,6 +75,7 @@ export class NbdBackend implements Backend, NbdLanesOwner, NbdStatusHost {
   onLost: (() => void) | undefined = undefined;
   readonly #reactor: Reactor;
   readonly #operations: Operations;
+  readonly #target: NbdTarget;
   readonly #expectedSizeBytes: number | undefined;
   readonly #fenced: boolean;
   readonly #onEvent: (event: NbdBackendEvent) => void;
@@ -107,6 +108,7 @@ export class NbdBackend implements Backend, NbdLanesOwner, NbdStatusHost {
     const target = { ...parseNbdUri(options.uri), ...(place === undefined ? {} : { place }) };
     const requests = new NbdRequests(capacity), description = `nbd ${targetText(target)}`;
     this.description = description;
+    this.#target = target;
     this.#reactor = reactor;
     this.#operations = operations;
     this.#expectedSizeBytes = options.expectedSizeBytes;
@@ -384,20 +386,38 @@ export class NbdBackend implements Backend, NbdLanesOwner, NbdStatusHost {
    */
   async grow(sizeBytes: number): Promise<void> {
     if (sizeBytes <= this.sizeBytes) return;
+    await this.#anew("grow", async () => {
+      const now = await this.#prober.ask();
+      if (now.sizeBytes >= sizeBytes) return;
+      throw new PsmaError(
+        "state/cannot-grow",
+        `Cannot grow ${this.description}: the server has ${now.sizeBytes} bytes, ${sizeBytes} needed`,
+        { hint: "Grow the export at its server first." },
+      );
+    });
+  }
+
+  /**
+   * A fenced server has then cut who came in with a lower one.
+   * @throws {PsmaError} store/unreachable, state/busy; the next connection has the new epoch all the same.
+   */
+  async raiseEpoch(epoch: number): Promise<void> {
+    if (!raiseEpoch(this.#target, epoch) || !this.#lanes.connected) return;
+    await this.#anew("promote", () => Promise.resolve());
+  }
+
+  /** Connects anew on purpose, when `precondition` holds. One at a time. */
+  async #anew(verb: string, precondition: () => Promise<void>): Promise<void> {
     if (this.#growing) {
-      throw new PsmaError("state/busy", `Cannot grow ${this.description}: it is growing already`);
+      throw new PsmaError(
+        "state/busy",
+        `Cannot ${verb} ${this.description}: it reconnects already`,
+      );
     }
     this.#growing = true;
     try {
-      const now = await this.#prober.ask();
-      if (now.sizeBytes < sizeBytes) {
-        throw new PsmaError(
-          "state/cannot-grow",
-          `Cannot grow ${this.description}: the server has ${now.sizeBytes} bytes, ${sizeBytes} needed`,
-          { hint: "Grow the export at its server first." },
-        );
-      }
-      await this.#renew();
+      await precondition();
+      await this.#renew(verb);
     } finally {
       this.#growing = this.#renewing = this.#lanes.renewing = false;
       if (this.#failsNow()) this.#failUnsent();
@@ -408,7 +428,7 @@ export class NbdBackend implements Backend, NbdLanesOwner, NbdStatusHost {
   }
 
   /** Lets what is in flight end and connects anew. */
-  async #renew(): Promise<void> {
+  async #renew(verb: string): Promise<void> {
     const lanes = this.#lanes;
     let late = false;
     const alarm = this.#reactor.alarm(GROW_MS);
@@ -423,7 +443,7 @@ export class NbdBackend implements Backend, NbdLanesOwner, NbdStatusHost {
     if (!lanes.connected || late) {
       throw new PsmaError(
         "store/unreachable",
-        `Cannot grow ${this.description}: it does not answer`,
+        `Cannot ${verb} ${this.description}: it does not answer`,
       );
     }
     alarm.cancel();

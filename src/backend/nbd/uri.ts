@@ -7,7 +7,8 @@ const DEFAULT_PORT = 10_809;
 /** Where an export is served, and its name there. */
 export interface NbdTarget {
   readonly address: SocketAddress;
-  readonly exportName: string;
+  /** Its epoch, where it has one, may rise between connections. */
+  exportName: string;
   /** What messages call the server instead of its address. */
   readonly place?: string;
 }
@@ -44,6 +45,14 @@ export function parseNbdUri(uri: string): NbdTarget {
 /** True for the name by which PSMA's fenced servers let a writer in: `volume@EPOCH`. */
 export function hasEpoch({ exportName }: NbdTarget): boolean {
   return /@\d{1,15}$/.test(exportName);
+}
+
+/** Names a higher epoch from the next connection on. @returns false where it would not be higher, or has none. */
+export function raiseEpoch(target: NbdTarget, epoch: number): boolean {
+  const [, name, before] = /^(.*)@(\d{1,15})$/.exec(target.exportName) ?? [];
+  if (name === undefined || Number(before) >= epoch) return false;
+  target.exportName = `${name}@${epoch}`;
+  return true;
 }
 
 /** `volume on 127.0.0.1:10809`, for messages. */

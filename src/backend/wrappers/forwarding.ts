@@ -45,6 +45,10 @@ export class ForwardingBackend implements Backend {
     return this.inner.grow(sizeBytes);
   }
 
+  raiseEpoch(epoch: number): Promise<void> {
+    return this.inner.raiseEpoch(epoch);
+  }
+
   setLossPolicy(policy: LossPolicy): void {
     this.inner.setLossPolicy(policy);
   }

@@ -1,4 +1,4 @@
-/** `psma scale`, `psma switch`, `psma retire`: what happens to a volume by an operator's will. */
+/** `psma scale`, `psma switch`, `psma rollback`, `psma retire`: what happens to a volume by an operator's will. */
 import type { Command } from "@commander-js/extra-typings";
 import type { AgentClient, Operation } from "../../api/client.ts";
 import { PsmaError } from "../../core/mod.ts";
@@ -32,6 +32,33 @@ export function switchVerb(start: Start): Command {
     about: "Cut over to the mirror now, and grow",
     begin: (agent, volume) => agent.switchVolume(volume),
   });
+}
+
+export function rollbackVerb(start: Start): Command {
+  return verb("rollback", "Go back to the backup, live where it is followed", [
+    "psma rollback data",
+    "psma rollback data --discard-changes --yes",
+  ])
+    .argument("<volume>")
+    .option("--discard-changes", "to a frozen backup: throw away what was written since")
+    .option("--no-wait", "do not wait for the end")
+    .option("--yes", "it is meant")
+    .action((volume, options) =>
+      start(options, async (session) => {
+        const discard_changes = options.discardChanges === true;
+        if (discard_changes && !options.yes) {
+          throw new PsmaError("usage/confirm", `Cannot roll back ${volume}: --yes is missing`, {
+            hint: "This throws away what was written since. Add --yes when that is meant.",
+          });
+        }
+        const agent = await session.agent();
+        await followOperation(
+          session,
+          await agent.rollback(volume, { discard_changes }),
+          options.wait,
+        );
+      })
+    ) as never;
 }
 
 export function retireVerb(start: Start): Command {

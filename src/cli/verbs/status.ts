@@ -87,7 +87,7 @@ function formatTableOf(
     formatSize(volume.size_bytes),
     formatUsed(volume),
     formatTimeToFull(volume, clock.nowMs()),
-    volume.mirror === null ? "none" : formatMirrorLine(volume.mirror),
+    formatMirrors(volume),
     formatCutover(volume),
   ]);
   return formatTable([
@@ -104,6 +104,15 @@ function formatTableOf(
 function formatState({ paint }: Session, { state, reason }: VolumeView): string {
   const colour = state === "attached" ? "green" : state === "failed" ? "red" : "dim";
   return paint(colour, state) + (reason === undefined ? "" : ` (${reason})`);
+}
+
+/** The mirror to a larger place, else how the backup is followed. */
+function formatMirrors({ mirror, backup }: VolumeView): string {
+  if (mirror !== null) return formatMirrorLine(mirror);
+  if (backup === null || backup.state === "frozen") return "none";
+  return backup.state === "in-step"
+    ? "backup in step"
+    : `backup lacks ${formatSize(backup.dirty_bytes ?? 0)}`;
 }
 
 function formatUsed({ used_bytes, size_bytes, filesystem }: VolumeView): string {

@@ -120,6 +120,16 @@ function answerVolume(session: Session, volume: VolumeView): void {
   session.answer(volume, () => formatVolume(session, volume));
 }
 
+function formatBackup(backup: NonNullable<VolumeView["backup"]>): string {
+  const { store, size_bytes, mode, state, frozen_at, reason, complete, dirty_bytes } = backup;
+  const where = `${store}, ${formatSize(size_bytes)}`;
+  if (state === "in-step") return `${where}, ${mode}: has every acknowledged write`;
+  if (state === "behind") return `${where}, ${mode}: lacks ${formatSize(dirty_bytes ?? 0)}`;
+  const since = frozen_at === null ? "" : ` since ${frozen_at}`;
+  const why = reason === null ? "" : ` (${reason})`;
+  return `${where}, frozen${since}${why}${complete ? "" : "; incomplete: no way back"}`;
+}
+
 function placeOf(exported: VolumeView["exports"][number]): string {
   switch (exported.frontend) {
     case "nbd":
@@ -140,7 +150,7 @@ function formatVolume(session: Session, volume: VolumeView): string {
     ["used", `${formatSize(volume.used_bytes)} (${volume.used_source})`],
     ["full in", formatTimeToFull(volume, session.clock.nowMs())],
     ["active", `${active.store}: ${active.uri}, epoch ${volume.epoch}`],
-    ["backup", backup === null ? "none" : `${backup.store}, ${formatSize(backup.size_bytes)}`],
+    ["backup", backup === null ? "none" : formatBackup(backup)],
     ...volume.exports.map((one): [string, string] => [one.frontend, placeOf(one)]),
   ];
   if (filesystem !== null) {

@@ -77,7 +77,13 @@ async function startSide(options: SideOptions): Promise<Side> {
     uri,
     sentBytes: () => relays.reduce((sum, { sentBytes }) => sum + sentBytes, 0),
     async begin() {
-      await plane.command("startMirror", { volume: "data", id: "m1", target, terms: TERMS, compare: false });
+      await plane.command("startMirror", {
+        volume: "data",
+        id: "m1",
+        target,
+        terms: TERMS,
+        compare: false,
+      });
       converge();
     },
     ready: async (within_ms) => await within(converged, within_ms),

@@ -169,7 +169,8 @@ Deno.test({
     deepEqual(told.map(({ message }) => message), [
       "The older backup of data at near (64MiB) is deleted: the former source is the backup now",
     ]);
-    deepEqual((await agent.volume("data")).backup, { store: "far", size_bytes: 96 * MiB });
+    const { backup } = await agent.volume("data");
+    deepEqual([backup?.store, backup?.size_bytes, backup?.state], ["far", 96 * MiB, "frozen"]);
     deepEqual(volumesIn(temp, "near"), []);
   },
 });

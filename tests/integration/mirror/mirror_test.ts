@@ -139,6 +139,8 @@ Deno.test({
           clock,
           window: new CutoverWindow(one.volume.counters, 0),
           onRetry: assert.fail,
+          aftermath: { mode: "frozen", mirror: null, rest: null },
+          onCommitted: () => {},
           isClosing: () => false,
         });
         assert.equal(report.epoch, round + 1);

@@ -52,8 +52,11 @@ volumes:
     store: "far",
     rpo_ms: 300_000,
     max_rate_bytes_per_s: 50 * 1024 ** 2,
+    min_rate_bytes_per_s: 0,
+    durability: "power",
     write_through_timeout_ms: 200,
     backup: "frozen",
+    failover_after_ms: 5000,
     verify: { every_ms: null, max_rate_bytes_per_s: null },
   });
   equal(data?.scale.threshold, 0.8);
@@ -145,7 +148,7 @@ const MISTAKES: [what: string, text: string, at: string, message: RegExp][] = [
   ["no such mirror store", `${VOLUME}    mirror: { store: far }\n`, "6:22", /no store "far"/],
   ["too deep a queue", `${VOLUME}    queue_depth: 5000\n`, "6:18", /whole number from 1 to 1024/],
   ["misspelt frontend", `${VOLUME}    frontend: fues\n`, "6:15", /none of.*Did you mean "fuse"/],
-  ["async backup", `${VOLUME}    mirror: { backup: async }\n`, "6:23", /"async" is not supported/],
+  ["misspelt backup", `${VOLUME}    mirror: { backup: asinc }\n`, "6:23", /Did you mean "async"/],
   ["remote model", "forecast: { mode: remote }\n", "1:19", /"remote" is not supported/],
   ["rbd store", "stores:\n  a: { type: rbd, pool: x }\n", "2:14", /"rbd" is not supported/],
   ["store type absent", "stores:\n  a: { path: /x }\n", "2:3", /stores\.a\.type: it is required/],

@@ -35,6 +35,7 @@ function forecast(used: number, medianPerHour: number, upperPerHour: number): Fo
 function mirror(state: MirrorState, size_bytes = 20 * GiB): MirrorStatus {
   const backend = { type: "file", path: "/far/data" } as const;
   return {
+    role: "scale",
     id: "m",
     state,
     target: { store: "far", store_volume: "data-1", size_bytes, backend },

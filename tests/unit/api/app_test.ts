@@ -67,6 +67,7 @@ Deno.test("the API describes every one of its routes", async () => {
       "post /v1/volumes/{volume}/attach",
       "post /v1/volumes/{volume}/scale",
       "post /v1/volumes/{volume}/switch",
+      "post /v1/volumes/{volume}/rollback",
       "post /v1/volumes/{volume}/mirror/start",
       "get /v1/volumes/{volume}/forecast",
       "get /v1/events",
@@ -89,6 +90,10 @@ const CHANGES: readonly (readonly [string, string, string | undefined, unknown[]
   }], 202],
   ["POST", "/v1/volumes/data/scale", "{}", ["scale", "data", {}], 202],
   ["POST", "/v1/volumes/data/switch", undefined, ["switchVolume", "data"], 202],
+  ["POST", "/v1/volumes/data/rollback", undefined, ["rollback", "data", {}], 202],
+  ["POST", "/v1/volumes/data/rollback", '{"discard_changes":true}', ["rollback", "data", {
+    discard_changes: true,
+  }], 202],
   ["POST", "/v1/volumes/data/retire", undefined, ["retire", "data"], 202],
   ["POST", "/v1/volumes/data/mirror/start", "{}", ["startMirror", "data", {}], 202],
   ["POST", "/v1/volumes/data/mirror/cancel", undefined, ["cancelMirror", "data"], 200],

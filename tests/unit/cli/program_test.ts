@@ -58,6 +58,7 @@ const MISUSE: readonly (readonly [readonly string[], number, RegExp])[] = [
   [["volume", "create", "data", "--size", "1GiB", "--frontend", "usb"], 2, /frontend "usb"/],
   [["volume", "delete", "data"], 2, /--yes is missing/],
   [["retire", "data"], 2, /--yes is missing/],
+  [["rollback", "data", "--discard-changes"], 2, /--yes is missing/],
   [["scale"], 2, /missing required argument 'volume'/],
   [["scale", "data", "--size", "-1"], 2, /not a size/],
   [["demo", "--frontend", "usb"], 2, /Allowed choices are auto, fuse, nbd/],
@@ -71,9 +72,10 @@ const MISUSE: readonly (readonly [readonly string[], number, RegExp])[] = [
 for (const [args, code, sentence] of MISUSE) {
   Deno.test(`psma ${args.join(" ")} ends with ${code} and one clear sentence`, async () => {
     const url = ["--url", `127.0.0.1:${freePort()}`, "--token-file", "/none"];
-    const named = ["volume", "retire", "scale"].includes(args[0] ?? "") && args.length > 1
-      ? url
-      : [];
+    const named =
+      ["volume", "retire", "rollback", "scale"].includes(args[0] ?? "") && args.length > 1
+        ? url
+        : [];
     const ran = await psma([...args, ...named]);
     equal(ran.code, code, ran.stderr);
     match(ran.stderr, sentence);
@@ -111,6 +113,7 @@ const VERBS = [
   "mirror cancel",
   "scale",
   "switch",
+  "rollback",
   "retire",
   "config check",
   "config show",

@@ -15,6 +15,7 @@ const manifest: Manifest = {
   prepare: null,
   backup: null,
   backup_mode: "frozen",
+  backup_rest: null,
   last_cutover: null,
 };
 

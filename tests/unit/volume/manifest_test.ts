@@ -17,6 +17,7 @@ const FIRST: Manifest = {
   prepare: null,
   backup: null,
   backup_mode: "frozen",
+  backup_rest: null,
   last_cutover: null,
 };
 
