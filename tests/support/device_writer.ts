@@ -11,6 +11,8 @@ const BLOCK_BYTES = 4096;
 export class DeviceWriter {
   writes = 0;
   reads = 0;
+  /** What a lane found wrong first; `stop` throws it. */
+  failure: Error | undefined;
   readonly #versions: Uint32Array;
   readonly #busy = new Set<number>();
   #next = 1;
@@ -34,8 +36,8 @@ export class DeviceWriter {
   start(depth: number): void {
     this.#stopped = false;
     this.#lanes = Array.from({ length: depth }, () => this.#lane());
-    // Told by `stop`: until then a lane that failed must not hide what made the test fail.
-    for (const lane of this.#lanes) lane.catch(() => {});
+    // Thrown by `stop`: until then a lane that failed must not hide what made the test fail.
+    for (const lane of this.#lanes) lane.catch((error) => this.failure ??= error);
   }
 
   /** Throws what any lane found wrong. */

@@ -108,7 +108,6 @@ export class KillRig implements AsyncDisposable {
       `
 api: { listen: "127.0.0.1:${ports.api}" }
 state_dir: ${temp.file("state")}
-sampling: { interval: 1s }
 forecast: { horizon: 1m, interval: 1h }
 stores:
   near: { type: embedded, path: ${temp.file("near")} }
@@ -152,6 +151,8 @@ volumes:
   /** One life: an order, a moment, a kill. */
   async killOnce(): Promise<void> {
     const now = await this.#ready();
+    const wrong = this.#writer?.failure;
+    if (wrong) throw new Error(`${wrong.message}; ${this.options.name}`, { cause: wrong });
     if (now.size_bytes >= this.#asked_bytes) this.#asked_bytes += MIB;
     const victim = this.#chooseVictim();
     const state = this.#rng.below(2) === 0
@@ -198,8 +199,7 @@ volumes:
     await Promise.all(kills);
     if (victim !== "agent") {
       this.#store = this.#startStore();
-      // The agent must also come up while its store does.
-      if (victim === "store") await this.#store.line(/Ready/);
+      await this.#store.line(/Ready/);
     }
     if (victim !== "store") this.#agent = this.#startAgent();
   }
