@@ -147,6 +147,16 @@ volumes:
     });
   }
 
+  /** Goes back to the backup, which is followed. */
+  async rollBack(): Promise<void> {
+    const { epoch, size_bytes } = await this.view();
+    await this.order("rollback", {});
+    const after = await this.view();
+    ok(after.epoch > epoch);
+    equal(after.size_bytes, size_bytes);
+    equal(after.last_cutover?.io_errors, 0);
+  }
+
   /** Has work done by the agent and waits for its end. @throws {Error} when it failed. */
   async order(verb: string, body: Readonly<Record<string, unknown>>): Promise<void> {
     const { id } = await this.#ask("POST", `/v1/volumes/data/${verb}`, body) as Operation;

@@ -1,6 +1,6 @@
 /**
  * SQLite on a mounted volume, with a write-ahead log and with a rollback journal, while the volume moves to a store
- * server, moves again, and while agent and store are killed: no transaction fails, and none that was acknowledged is
+ * server, moves again, goes back to its backup, and while agent and store are killed: no transaction fails, and none that was acknowledged is
  * missing afterwards.
  */
 import {
@@ -15,11 +15,12 @@ const MIB = 2 ** 20;
 const JOURNALS: readonly Journal[] = ["wal", "delete"];
 
 Deno.test({
-  name: "agent: SQLite loses no acknowledged transaction across first sync, switches and kills",
+  name:
+    "agent: SQLite loses no acknowledged transaction across first sync, switches, rollback and kills",
   ...mountedNodeNeeds({ commands: ["sqlite3"] }),
   async fn() {
     using temp = tempDir();
-    await using node = await MountedNode.start(temp);
+    await using node = await MountedNode.start(temp, ", backup: sync");
     const applications = JOURNALS.map((journal) =>
       node.use(new SqliteApplication(`${node.mount}/${journal}.db`, journal))
     );
@@ -33,6 +34,10 @@ Deno.test({
     await allWorked();
     const [killed] = await Promise.allSettled([node.killStore(), node.scale(768 * MIB)]);
     if (killed.status === "rejected") throw killed.reason;
+    await allWorked();
+    await node.rollBack();
+    await allWorked();
+    await node.killAgent();
     await allWorked();
     const rows = await Promise.all(applications.map((application) => application.endWhole()));
     await node.remount();
