@@ -18,6 +18,7 @@ import {
   type CutoverReport,
   type Manifest,
   type ManifestFile,
+  type MirrorLink,
   type MirrorRecord,
   type Placement,
   type Volume,
@@ -76,13 +77,12 @@ export async function cutOver(
     }));
     await volume.link?.target.raiseEpoch(epoch);
     await control.promote(epoch);
-    // In another state it fell back, and what it has reached since is not verified.
-    if (
-      mirror.state !== "switching" || !volume.link?.writeThrough || volume.link.map.dirtyChunks > 0
-    ) {
-      throw new PsmaError("state/not-ready", "Cannot switch: the mirror fell back meanwhile");
-    }
-    volume.link.target.setLossPolicy("hold");
+    requireUnbroken(mirror, volume);
+    // A target that lost its power since it was ready, and with it what nobody had flushed, need not have been
+    // missed: its old connection says so only when it is used.
+    await mirror.copier.flushTarget();
+    const link = requireUnbroken(mirror, volume);
+    link.target.setLossPolicy("hold");
     volume.beginCommit();
     const report: CutoverReport = {
       epoch,
@@ -93,10 +93,10 @@ export async function cutOver(
       size_before_bytes: sizeBefore,
       size_after_bytes: target.size_bytes,
       copied_bytes: mirror.copier.copiedBytes,
-      changed_bytes: volume.link.changedBytes,
+      changed_bytes: link.changedBytes,
       digests_checked: mirror.checks.checked,
       digest_mismatches: mirror.checks.mismatched,
-      unverified_bytes: volume.link.unverifiedBytes,
+      unverified_bytes: link.unverifiedBytes,
     };
     await commit(options, { epoch, target, sizeAfter, report });
     const former = volume.finishCommit(sizeAfter);
@@ -121,6 +121,12 @@ function requireReady(mirror: Mirror): void {
       hint: "Wait until it is ready, or let switch converge it.",
     },
   );
+}
+
+/** In another state it fell back, and what it has reached since is not verified. */
+function requireUnbroken(mirror: Mirror, { link }: Volume): MirrorLink {
+  if (mirror.state === "switching" && link?.writeThrough && link.map.dirtyChunks === 0) return link;
+  throw new PsmaError("state/not-ready", "Cannot switch: the mirror fell back meanwhile");
 }
 
 interface Commit {

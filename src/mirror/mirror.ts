@@ -262,7 +262,10 @@ export class Mirror {
     if (committed) this.#ended = true;
     const { link } = this.#options;
     const isWhole = link.writeThrough && link.map.dirtyChunks === 0;
-    const event = committed ? "committed" : this.#keepsReady && isWhole ? "kept" : "aborted";
+    const undone = this.#keepsReady && isWhole ? "kept" : "aborted";
+    // It may have fallen back and become ready again meanwhile, which the end of write-through undoes.
+    const left = next(this.#state, undone) || isWhole ? undone : "fell-back";
+    const event = committed ? "committed" : left;
     if (next(this.#state, event)) this.#to(event);
     this.#wantReady = this.#keepsReady;
   }

@@ -156,7 +156,8 @@ export class Application {
 
   #failed({ code, writing, begun }: Pending) {
     this.counts.errors++;
-    if (writing) this.oracle.fail(writing);
+    // During a commit there is no way back: the side that failed is left as it is, told by the error.
+    if (writing) this.oracle.fail(writing, this.#volume?.link?.committing ?? false);
     if (code === OPERATION.read) this.oracle.endRead(begun);
   }
 

@@ -3,7 +3,8 @@
  * order that a person or the agent's main loop could choose, and at the end brings the volume to rest.
  */
 import { PsmaError } from "../../src/core/mod.ts";
-import type { Placement, StartMirror } from "../../src/dataplane/messages.ts";
+import type { BackupOrder, Placement, StartMirror } from "../../src/dataplane/messages.ts";
+import type { MirrorTerms } from "../../src/codec/mod.ts";
 import type { ServedVolume } from "../../src/dataplane/served_volume.ts";
 import { mirrorTerms } from "../support/mirror_terms.ts";
 import type { Agent } from "./agent.ts";
@@ -21,6 +22,7 @@ export interface Ways {
   readonly networkTargets: number;
   readonly writeThroughTimeoutMs: number;
   readonly resyncIntervalMs: number;
+  readonly durability: MirrorTerms["durability"];
   /** Mean pause between two commands. */
   readonly pauseMs: number;
 }
@@ -88,11 +90,12 @@ export class Operator {
 
   async #command(agent: Agent, served: ServedVolume): Promise<void> {
     const { world } = this;
-    const state = served.mirrorStatus()?.state;
-    if (state === undefined) {
-      if (served.status(undefined).backup && world.chance(0.6)) return await this.#retire(served);
+    const mirror = served.mirrorStatus(), { backup } = served.status(undefined);
+    if (backup && world.chance(0.2)) return await this.#retire(served, backup);
+    if (!mirror || (mirror.role === "backup" && world.chance(0.3))) {
       return await this.#startMirror(served);
     }
+    const { state } = mirror;
     const chosen = world.rng.float();
     if (state === "paused" || state === "failed") {
       if (chosen < 0.85) await this.#told("resume", () => served.pauseMirror(false));
@@ -102,13 +105,22 @@ export class Operator {
     else if (chosen < 0.35) {
       await this.#told("converge", () => served.converge(world.between(100, 6000)));
     } else if (chosen < 0.75) await this.#switch(served, world.between(500, 10_000));
-    else if (chosen < 0.8) {
+    else if (chosen < 0.82) await this.#verify(served);
+    else if (chosen < 0.87) {
       world.note("ends gracefully");
       agent.end();
     }
   }
 
-  async #told(what: string, command: () => Promise<void>) {
+  async #verify(served: ServedVolume): Promise<void> {
+    const { world } = this, isResumed = world.chance(0.3);
+    if (world.chance(0.2)) return void await this.#told("stop verify", () => served.stopVerify());
+    const id = `verify-${++this.#made}`, max_rate_bytes_per_s = world.chance(0.3) ? 2 ** 20 : null;
+    const start = { volume: VOLUME, id, max_rate_bytes_per_s, resume: isResumed };
+    await this.#told("verify", () => served.beginVerify(start));
+  }
+
+  async #told(what: string, command: () => Promise<unknown>) {
     this.world.note(`asks: ${what}`);
     await command();
     this.world.note(`done: ${what}`);
@@ -132,34 +144,34 @@ export class Operator {
         ? { type: "nbd", uri: `${STORE_URI}/${id}@${epoch + 1}` }
         : { type: "file", path: `/disk/${id}` },
     };
-    await this.#told(`mirror to ${id}`, () => served.startMirror(this.#terms(id, target)));
+    await this.#told(`mirror to ${id}`, () => served.startMirror(this.#start(id, target)));
   }
 
-  #terms(id: string, target: Placement): StartMirror {
-    const { writeThroughTimeoutMs, resyncIntervalMs } = this.ways;
+  #start(id: string, target: Placement): StartMirror {
+    return { volume: VOLUME, id: `m-${id}`, target, terms: this.#terms(), compare: false };
+  }
+
+  #terms(): MirrorTerms {
+    const { ways, world } = this;
     return {
-      volume: VOLUME,
-      id: `m-${id}`,
-      target,
-      terms: mirrorTerms({
-        max_rate_bytes_per_s: this.world.chance(0.3) ? 4 * 2 ** 20 : null,
-        write_through_timeout_ms: writeThroughTimeoutMs,
-        resync_interval_ms: resyncIntervalMs,
-      }),
-      compare: false,
+      max_rate_bytes_per_s: world.chance(0.3) ? 4 * 2 ** 20 : null,
+      min_rate_bytes_per_s: 2 ** 20,
+      write_through_timeout_ms: ways.writeThroughTimeoutMs,
+      resync_interval_ms: ways.resyncIntervalMs,
+      durability: ways.durability,
     };
   }
 
   async #cancel(served: ServedVolume): Promise<void> {
-    const target = served.mirrorStatus()?.target;
+    const mirror = served.mirrorStatus();
     await this.#told("cancel", () => served.cancelMirror());
-    if (target) this.#delete(target);
+    // A backup that is followed no more is still the backup.
+    if (mirror?.role === "scale") this.#delete(mirror.target);
   }
 
-  async #retire(served: ServedVolume): Promise<void> {
-    const { backup } = served.status(undefined);
+  async #retire(served: ServedVolume, backup: Placement): Promise<void> {
     await this.#told("retire", () => served.retireBackup());
-    if (backup) this.#delete(backup);
+    this.#delete(backup);
   }
 
   #delete({ backend, store_volume }: Placement) {
@@ -167,9 +179,16 @@ export class Operator {
     else this.machine.store.delete(store_volume);
   }
 
+  /** To the mirror's target: a larger place, or back to the backup. */
   async #switch(served: ServedVolume, timeoutMs: number): Promise<void> {
-    await this.#told("switch", async () => {
-      await served.switchOver(timeoutMs);
+    const { world } = this;
+    const order: BackupOrder = {
+      mode: this.#isFinishing ? "frozen" : world.pick(["frozen", "async", "sync"]),
+      terms: this.#terms(),
+      ...(world.chance(0.5) ? { failover_after_ms: world.between(200, 2000) } : {}),
+    };
+    await this.#told(`switch, backup ${order.mode}`, async () => {
+      await served.switchOver(timeoutMs, order);
       this.switches++;
     });
   }

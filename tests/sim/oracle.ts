@@ -95,9 +95,12 @@ export class Oracle {
     }
   }
 
-  /** It was answered with an error: it may have happened, in part. */
-  fail(writing: Writing): void {
+  /** It was answered with an error: it may have happened, in part. @param onOneSide and on one side only. */
+  fail(writing: Writing, onOneSide: boolean): void {
     this.#end(writing, false);
+    if (!onOneSide) return;
+    const first = writing.at / SECTOR_BYTES;
+    for (let i = 0; i < writing.entries.length; i++) this.#loose.add(first + i);
   }
 
   #end(writing: Writing, happened: boolean, isDurable = false) {

@@ -55,6 +55,7 @@ export class Simulation {
   #storeLostPowerWhileSwitching = false;
   /** The process was killed by a power loss, which is still to be worked off. */
   #powerIsLost = false;
+  #isCalm = false;
   readonly #initialBytes: number;
 
   constructor(seed: number, readonly digest: Digest, tells = false) {
@@ -74,6 +75,7 @@ export class Simulation {
       networkTargets: world.pick([0, 0.7, 1]),
       writeThroughTimeoutMs: world.pick([50, 200, 1000]),
       resyncIntervalMs: world.pick([100, 500]),
+      durability: world.pick(["process", "power"]),
       pauseMs: world.between(30, 400),
     });
     this.machine.disk.onRename = (path, file) => this.#renamed(path, file);
@@ -143,7 +145,9 @@ export class Simulation {
   async #oneLife(): Promise<void> {
     const { world, application, operator } = this;
     this.#rememberManifest();
-    if (this.faults.chosen.includes("kill")) this.#stepsToKill = 20 + world.rng.below(6000);
+    if (!this.#isCalm && this.faults.chosen.includes("kill")) {
+      this.#stepsToKill = 20 + world.rng.below(6000);
+    }
     const agent = this.#agent = new Agent({
       machine: this.machine,
       digest: this.digest,
@@ -201,6 +205,7 @@ export class Simulation {
 
   #calmDown() {
     this.world.note("calm");
+    this.#isCalm = true;
     this.#stepsToKill = Infinity;
     this.faults.stop();
     this.operator.finish();
@@ -219,12 +224,13 @@ export class Simulation {
     if (path !== MANIFEST) return;
     const { world } = this, former = this.#manifest;
     const manifest = this.#manifest = decodeManifest(file.cache, path);
+    if (manifest.prepare) this.#storeLostPowerWhileSwitching = false;
     // One that falls back takes a commit back whose outcome was open: the source holds everything as well.
     if (!former || former.epoch >= manifest.epoch) return;
     world.note("committed", manifest.epoch);
     this.#commits++;
     const lostPower = this.#storeLostPowerWhileSwitching;
-    this.#storeLostPowerWhileSwitching = false;
+    if (lostPower) this.oracle.powerLoss(true);
     world.attempt(() =>
       checkSwitch({
         oracle: this.oracle,
