@@ -16,7 +16,7 @@ const LANES = 3;
 const ASK_AGAIN_MS = 250;
 
 export type Victim = "agent" | "store" | "both";
-type Order = "scale" | "mirror/start";
+type Order = "scale" | "mirror/start" | "rollback";
 
 /** Every other kill waits for one of these, the rest fall where they fall. */
 const AIMS: readonly { readonly order: Order; readonly state: string }[] = [
@@ -25,11 +25,14 @@ const AIMS: readonly { readonly order: Order; readonly state: string }[] = [
   { order: "scale", state: "switching" },
   { order: "mirror/start", state: "resyncing" },
 ];
+/** How often a volume that could go back to a followed backup is told to. */
+const ROLLBACK_SHARE = 0.4;
 
 interface View {
   readonly size_bytes: number;
   readonly epoch: number;
   readonly mirror: { readonly state: string } | null;
+  readonly backup: { readonly state: string } | null;
   readonly exports: readonly { readonly uri?: string }[];
   readonly last_cutover: {
     readonly epoch: number;
@@ -51,7 +54,7 @@ export class KillCounts {
   reads = 0;
 
   count(victim: Victim, state: string): void {
-    const key = `${victim} while ${state}`;
+    const key = `${victim}: ${state}`;
     this.kills.set(key, (this.kills.get(key) ?? 0) + 1);
   }
 
@@ -71,8 +74,7 @@ export class KillCounts {
 export interface KillRigOptions {
   readonly temp: TempDir;
   readonly rng: Rng;
-  /** More of the volume's section `mirror`, beginning with a comma. */
-  readonly mirror?: string;
+  readonly backup: "frozen" | "async" | "sync";
   /** Told in errors. */
   readonly name: string;
 }
@@ -91,7 +93,7 @@ export class KillRig implements AsyncDisposable {
   #aim = 0;
 
   constructor(readonly options: KillRigOptions) {
-    const { temp, rng, mirror = "" } = options;
+    const { temp, rng, backup } = options;
     this.#rng = rng;
     const ports = { api: freePort(), store: freePort(), nbd: freePort() };
     this.#base = `http://127.0.0.1:${ports.api}`;
@@ -120,7 +122,7 @@ volumes:
     size: 24MiB
     max_size: 2GiB
     frontend: nbd
-    mirror: { store: far, write_through_timeout: 2s, max_rate: 60MiB/s, rpo: 1s${mirror} }
+    mirror: { store: far, write_through_timeout: 2s, max_rate: 60MiB/s, rpo: 1s, backup: ${backup} }
     scale: { threshold: 100%, approve: advise, cooldown: 0s }
 `,
     );
@@ -153,12 +155,8 @@ volumes:
     const now = await this.#ready();
     const wrong = this.#writer?.failure;
     if (wrong) throw new Error(`${wrong.message}; ${this.options.name}`, { cause: wrong });
-    if (now.size_bytes >= this.#asked_bytes) this.#asked_bytes += MIB;
     const victim = this.#chooseVictim();
-    const state = this.#rng.below(2) === 0
-      ? await this.#strikeAtAnyMoment()
-      : await this.#strikeAt(AIMS[this.#aim++ % AIMS.length] ?? { order: "scale", state: "" });
-    this.counts.count(victim, state);
+    this.counts.count(victim, await this.#strike(now));
     await this.#kill(victim);
   }
 
@@ -173,7 +171,7 @@ volumes:
       await this.#order("scale");
       return false;
     }, { what: () => this.#tell(`the last scaling event, not ${JSON.stringify(last)}`) });
-    this.#countSwitches(await this.#ready());
+    await this.#goBackAtLast();
     const writer = this.#writer;
     if (writer === undefined) throw new Error("Cannot finish: nothing was begun");
     const acknowledged = writer.writes;
@@ -185,6 +183,40 @@ volumes:
     await writer.close();
     this.counts.writes = writer.writes;
     this.counts.reads = writer.reads;
+  }
+
+  /** Gives an order and waits for a moment. @returns what is then under way. */
+  async #strike(now: View): Promise<string> {
+    const isIdle = now.size_bytes >= this.#asked_bytes && now.mirror === null;
+    if (isIdle && isFollowed(now) && this.#rng.float() < ROLLBACK_SHARE) {
+      return await this.#strikeWhileGoingBack(now.epoch);
+    }
+    if (now.size_bytes >= this.#asked_bytes) this.#asked_bytes += MIB;
+    if (this.#rng.below(2) === 0) return await this.#strikeAtAnyMoment();
+    return await this.#strikeAt(AIMS[this.#aim++ % AIMS.length] ?? { order: "scale", state: "" });
+  }
+
+  /** Half of them just after it, when the sides have been exchanged. */
+  async #strikeWhileGoingBack(epoch: number): Promise<string> {
+    await this.#order("rollback");
+    if (this.#rng.below(2) === 0) await atAnyMoment(this.#rng, LONGEST_LIFE_MS / 4);
+    else await this.#goBack(epoch);
+    return "going back";
+  }
+
+  /** Waits until the volume has gone back, asking for it again: the event before may not have ended. */
+  async #goBack(epoch: number): Promise<void> {
+    let last: View | undefined;
+    let ask_at_ms = performance.now() + ASK_AGAIN_MS;
+    await waitUntil(async () => {
+      last = await this.#view();
+      if (last === undefined) return false;
+      if (last.epoch > epoch || !isFollowed(last)) return true;
+      if (performance.now() < ask_at_ms) return false;
+      await this.#order("rollback");
+      ask_at_ms = performance.now() + ASK_AGAIN_MS;
+      return false;
+    }, { what: () => this.#tell(`the way back, not ${JSON.stringify(last)}`), every_ms: 1 });
   }
 
   #chooseVictim(): Victim {
@@ -207,7 +239,8 @@ volumes:
   async #strikeAtAnyMoment(): Promise<string> {
     await this.#order(this.#rng.below(3) === 0 ? "mirror/start" : "scale");
     await atAnyMoment(this.#rng, LONGEST_LIFE_MS);
-    return (await this.#view())?.mirror?.state ?? "none";
+    const view = await this.#view();
+    return view === undefined ? "starting" : stateOf(view);
   }
 
   /**
@@ -220,7 +253,7 @@ volumes:
     return await waitUntil(async () => {
       const view = seen = await this.#view();
       if (!view) return undefined;
-      const state = view.mirror?.state ?? "none";
+      const state = stateOf(view);
       if (state === aim.state || state === "failed") return state;
       if (view.size_bytes >= this.#asked_bytes) return state;
       if (performance.now() >= ask_at_ms) {
@@ -240,7 +273,7 @@ volumes:
     const response = await fetch(`${this.#base}/v1/volumes/data/${verb}`, {
       method: "POST",
       headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
-      body: JSON.stringify({ size_bytes: this.#asked_bytes }),
+      body: JSON.stringify(verb === "rollback" ? {} : { size_bytes: this.#asked_bytes }),
     });
     const answer = await response.text();
     ok(response.ok || response.status === 409 || response.status === 503, answer);
@@ -262,6 +295,15 @@ volumes:
     if (unchecked || digest_mismatches > 0) this.counts.unverified++;
   }
 
+  /** What the application is then asked about are the backup's bytes. */
+  async #goBackAtLast(): Promise<void> {
+    const { epoch, backup } = await this.#ready();
+    if (this.options.backup === "frozen") return;
+    ok(backup, this.#tell("a backup"));
+    await this.#goBack(epoch);
+    await this.#ready();
+  }
+
   async #view(): Promise<View | undefined> {
     try {
       const response = await fetch(`${this.#base}/v1/volumes/data`);
@@ -281,4 +323,12 @@ volumes:
     await this.#agent[Symbol.asyncDispose]();
     await this.#store[Symbol.asyncDispose]();
   }
+}
+
+function isFollowed({ backup }: View): boolean {
+  return backup !== null && backup.state !== "frozen";
+}
+
+function stateOf(view: View): string {
+  return view.mirror?.state ?? (isFollowed(view) ? `its backup is ${view.backup?.state}` : "none");
 }

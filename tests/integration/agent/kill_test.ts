@@ -1,6 +1,6 @@
 /**
- * `kill -9` of the agent, of its store and of both, at random and at chosen moments of sync, resync, converge and
- * switch, under an application that verifies every block. Who was killed is started again each time and must go on
+ * `kill -9` of the agent, of its store and of both, at random and at chosen moments of sync, resync, converge,
+ * switch, of following the backup and of going back to it, under an application that verifies every block. Who was killed is started again each time and must go on
  * with what it was doing, to the end. `deno task test:kills` does it a thousand times and says what it counted.
  */
 import { equal, ok } from "node:assert/strict";
@@ -11,7 +11,8 @@ import { tempDir } from "../../support/temp.ts";
 
 const KILLS = Number(Deno.env.get("PSMA_KILLS") ?? 60);
 /** So many agents with stores at a time, each with its share of the kills. */
-const RIGS = Number(Deno.env.get("PSMA_KILL_RIGS") ?? 2);
+const RIGS = Number(Deno.env.get("PSMA_KILL_RIGS") ?? 3);
+const BACKUPS = ["sync", "async", "frozen"] as const;
 const SEED = Number(Deno.env.get("PSMA_SEED") ?? systemRng.below(2 ** 32));
 
 /** Kills must fall into some of these, or the test shows nothing. */
@@ -24,8 +25,9 @@ async function runRig(
   failed: { readonly aborted: boolean },
 ): Promise<KillCounts> {
   using temp = tempDir();
-  const name = `rig ${number}, seed ${SEED}`;
-  await using rig = new KillRig({ temp, rng: seededRng(SEED + number), name });
+  const backup = BACKUPS[number % BACKUPS.length] ?? "frozen";
+  const name = `rig ${number}, backup ${backup}, seed ${SEED}`;
+  await using rig = new KillRig({ temp, rng: seededRng(SEED + number), backup, name });
   await rig.begin();
   for (let kill = 0; kill < kills && !failed.aborted; kill++) await rig.killOnce();
   await rig.finish();
@@ -34,7 +36,7 @@ async function runRig(
 
 function tell(counts: KillCounts): string {
   const { kills, switches, unverified, writes, reads } = counts;
-  const states = [...kills].sort().map(([key, count]) => `  ${count} of ${key}`);
+  const states = [...kills].sort().map(([key, count]) => `  ${count} × ${key}`);
   return [
     `${counts.total} kills, seed ${SEED}:`,
     ...states,
