@@ -13,6 +13,7 @@ import type { VolumeUnit } from "./volume_unit.ts";
 /** Owners are looked for of so many ranges, for so long. */
 const OWNED_RANGES_MAX = 32, OWNERS_WITHIN_MS = 60_000;
 const FILES_TOLD_MAX = 8;
+const SIDES = ["mirror", "backup"] as const;
 const POLL_FIRST_MS = 100, POLL_MAX_MS = 2000;
 
 /** Begins a verify. @throws {PsmaError} state/no-mirror, state/verify while another runs */
@@ -25,12 +26,13 @@ export async function beginVerify(
   const id = context.operations.newId();
   await context.plane.command("beginVerify", {
     volume: unit.name,
+    side: options.backup ? "backup" : "mirror",
     id,
     max_rate_bytes_per_s: options.max_rate_bytes_per_s ??
       unit.config.mirror.verify.max_rate_bytes_per_s,
     resume: options.resume ?? false,
   });
-  return watch(context, unit, id);
+  return watch(context, unit, { id, side: options.backup ? "backup" : "mirror" });
 }
 
 /** Ends the verify that runs; it can be gone on with. @throws {PsmaError} state/no-verify */
@@ -41,25 +43,31 @@ export async function stopVerify(context: AgentContext, unit: VolumeUnit): Promi
 
 /** Watches again the verify that the data plane has gone on with after a restart. */
 export async function resumeVerify(context: AgentContext, unit: VolumeUnit): Promise<void> {
-  const status = await context.plane.command("verifyStatus", { volume: unit.name });
-  if (status?.state === "running") watch(context, unit, status.id);
+  for (const side of SIDES) {
+    const status = await context.plane.command("verifyStatus", { volume: unit.name, side });
+    if (status?.state === "running") watch(context, unit, status);
+  }
 }
 
-function watch(context: AgentContext, unit: VolumeUnit, id: string): Operation {
+function watch(
+  context: AgentContext,
+  unit: VolumeUnit,
+  verify: Pick<VerifyStatus, "id" | "side">,
+): Operation {
   return context.operations.start(
-    { id, verb: "verify", volume: unit.name },
-    () => untilEnded(context, unit, id),
+    { id: verify.id, verb: "verify", volume: unit.name },
+    () => untilEnded(context, unit, verify),
   );
 }
 
 async function untilEnded(
   context: AgentContext,
   unit: VolumeUnit,
-  id: string,
+  { id, side }: Pick<VerifyStatus, "id" | "side">,
 ): Promise<VerifyResult> {
   const { name } = unit;
   for (let wait_ms = POLL_FIRST_MS;; wait_ms = Math.min(wait_ms * 1.5, POLL_MAX_MS)) {
-    const status = await context.plane.command("verifyStatus", { volume: name });
+    const status = await context.plane.command("verifyStatus", { volume: name, side });
     if (status?.id !== id || status.state === "stopped") {
       throw new PsmaError(
         "state/verify-stopped",
@@ -78,10 +86,11 @@ async function untilEnded(
 async function ownersOf(
   { events, log }: AgentContext,
   { name, attachment }: VolumeUnit,
-  { mismatches, id }: VerifyStatus,
+  { mismatches, id, side }: VerifyStatus,
 ): Promise<readonly RangeOwners[]> {
   const { mount } = placesOf(attachment?.exports ?? []);
-  if (mount === null || mismatches.length === 0) return [];
+  // A backup is of another time: the files of now say nothing about it.
+  if (mount === null || side === "backup" || mismatches.length === 0) return [];
   try {
     const ranges = mismatches.slice(0, OWNED_RANGES_MAX);
     const owners = await findOwners({ mount, ranges, within_ms: OWNERS_WITHIN_MS });

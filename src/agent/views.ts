@@ -132,6 +132,8 @@ export interface VerifyOptions {
   readonly max_rate_bytes_per_s?: number;
   /** From where a stopped one was. */
   readonly resume?: boolean;
+  /** The frozen backup, with its own digests, instead of both sides of the mirror. */
+  readonly backup?: boolean;
 }
 
 /** What a verify answers with. */

@@ -47,6 +47,7 @@ export const VerifySchema = z.object({
   equal_bytes: bytes,
   behind_bytes: bytes,
   busy_bytes: bytes,
+  recorded_bytes: bytes,
   mismatched_bytes: bytes,
   mismatches: z.array(z.object({ at: bytes, length: bytes })).readonly(),
 }).openapi("Verify");
@@ -272,6 +273,7 @@ export const SizeSchema = z.strictObject({
 export const StartVerifySchema = z.strictObject({
   max_rate_bytes_per_s: z.number().int().positive().optional(),
   resume: z.boolean().optional(),
+  backup: z.boolean().optional(),
 }).openapi("StartVerify");
 
 export const DetachSchema = z.strictObject({

@@ -32,6 +32,10 @@ export function formatVerify(verify: VerifyResult): string {
     ["compared", formatSize(verify.equal_bytes + verify.mismatched_bytes)],
     ["behind", `${formatSize(verify.behind_bytes)}, to be copied yet`],
     ["busy", `${formatSize(verify.busy_bytes)}, written all the time`],
+    ...(verify.recorded_bytes === 0 ? [] : [[
+      "recorded",
+      `${formatSize(verify.recorded_bytes)}, to be compared with from now on`,
+    ] as [string, string]]),
     ["differed", formatSize(verify.mismatched_bytes)],
   ];
   for (const { at, length } of mismatches.slice(0, RANGES_SHOWN)) {

@@ -9,6 +9,7 @@ export * from "./nbd_negotiation.ts";
 export * from "./nbd_netlink.ts";
 export * from "./netlink.ts";
 export * from "./uring.ts";
+export * from "./backup_digests.ts";
 export * from "./change_map.ts";
 export * from "./unverified_map.ts";
 export * from "./verify_record.ts";

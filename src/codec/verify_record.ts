@@ -34,6 +34,8 @@ export interface VerifyRecord {
   readonly behind_bytes: number;
   /** Written all the time: nothing can be said. */
   readonly busy_bytes: number;
+  /** Of a backup: had no digest to be compared with, and has one from now on. */
+  readonly recorded_bytes: number;
   readonly mismatched_bytes: number;
   /** Merged, ascending; bounded, so that `mismatched_bytes` may be more. */
   readonly mismatches: readonly DifferingRange[];

@@ -164,6 +164,8 @@ export interface StartMirror {
 
 export interface StartVerify {
   readonly volume: string;
+  /** `backup`: a frozen one, with digests of itself. */
+  readonly side: "mirror" | "backup";
   /** Of the operation; one that runs already is not begun again. */
   readonly id: string;
   /** Ceiling, bytes per second; null for none but the application's own latency. */
@@ -227,9 +229,12 @@ export interface Commands {
   resumeMirror: { argument: { volume: string }; answer: MirrorStatus };
   /** Forgets the mirror; the caller deletes the target at its store. */
   cancelMirror: { argument: { volume: string }; answer: null };
-  /** Begins to compare both sides of the mirror; answers at once. */
+  /** Begins to compare both sides of the mirror, or the backup with its digests; answers at once. */
   beginVerify: { argument: StartVerify; answer: VerifyStatus };
-  verifyStatus: { argument: { volume: string }; answer: VerifyStatus | null };
+  verifyStatus: {
+    argument: { volume: string; side: VerifyRecord["side"] };
+    answer: VerifyStatus | null;
+  };
   stopVerify: { argument: { volume: string }; answer: VerifyStatus };
   /** Resync rounds, then write-through, until ready. Answers when ready. */
   convergeMirror: { argument: { volume: string; timeout_ms: number }; answer: MirrorStatus };

@@ -52,6 +52,11 @@ export async function prepareReverse(
   const unverified = await directory.createUnverified(id, map.chunks);
   const link = new MirrorLink(volume.active, map, unverified);
   volume.prepareReverse(link);
+  // What was not compared on the way there is not compared on the way back.
+  const before = volume.link?.unverified;
+  for (let chunk = before?.next(0) ?? -1; chunk >= 0; chunk = before?.next(chunk + 1) ?? -1) {
+    unverified.mark(chunk);
+  }
   const { calls, reactor } = context;
   const late = reactor.sleep(FLUSH_WITHIN_MS).then(() => -1);
   const isKnown = !isLost && await Promise.race([calls.flush(volume.active), late]) === 0;

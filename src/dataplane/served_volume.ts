@@ -22,7 +22,7 @@ import type {
 } from "./messages.ts";
 import { MirrorControl } from "./mirror_control.ts";
 import { Switching } from "./switching.ts";
-import { Verification } from "./verification.ts";
+import { Verifications } from "./verifications.ts";
 import { openParts, type VolumeParts } from "./volume_opening.ts";
 
 const CLOSE_WITHIN_MS = 5000, CLOSE_POLL_MS = 10;
@@ -34,7 +34,7 @@ export class ServedVolume {
   readonly #baseline: LatencyBaseline;
   readonly #mirrors: MirrorControl;
   readonly #switching: Switching;
-  readonly #verification: Verification;
+  readonly #verifications: Verifications;
   readonly #backups: BackupControl;
   #fuse: HeldFuseExport | undefined;
   #ublk: UblkExport | undefined;
@@ -49,7 +49,7 @@ export class ServedVolume {
     this.#baseline = new LatencyBaseline(parts.volume.counters);
     this.#mirrors = new MirrorControl(parts, this.#baseline);
     this.#switching = new Switching(parts, this.#mirrors, this.#baseline);
-    this.#verification = new Verification(parts, this.#mirrors);
+    this.#verifications = new Verifications(parts, this.#mirrors);
     this.#backups = new BackupControl(
       parts,
       this.#mirrors,
@@ -70,7 +70,7 @@ export class ServedVolume {
     }
     try {
       await served.#mirrors.recover();
-      served.#verification.recover();
+      await served.#verifications.recover();
     } catch (error) {
       await parts.volume.close();
       await parts.volume.active.close();
@@ -210,7 +210,7 @@ export class ServedVolume {
   mirrorStatus(): MirrorStatus | null {
     const status = this.#mirrors.status();
     if (!status) return null;
-    const verify = this.#verification.status();
+    const verify = this.#verifications.status("mirror");
     return { ...status, verify: verify?.of === status.id ? verify : null };
   }
 
@@ -228,16 +228,16 @@ export class ServedVolume {
 
   /** @throws {PsmaError} state/verify, state/no-mirror, sys/... */
   async beginVerify(start: StartVerify): Promise<VerifyStatus> {
-    return await this.#verification.begin(start);
+    return await this.#verifications.begin(start);
   }
 
   /** @throws {PsmaError} state/no-verify */
   async stopVerify(): Promise<VerifyStatus> {
-    return await this.#verification.stop();
+    return await this.#verifications.stop();
   }
 
-  verifyStatus(): VerifyStatus | null {
-    return this.#verification.status();
+  verifyStatus(side: StartVerify["side"]): VerifyStatus | null {
+    return this.#verifications.status(side);
   }
 
   async startMirror(start: StartMirror): Promise<void> {
@@ -279,7 +279,10 @@ export class ServedVolume {
   }
 
   async retireBackup(): Promise<void> {
-    await this.#exclusively("retire", () => this.#backups.retire());
+    await this.#exclusively("retire", async () => {
+      await this.#verifications.leaveBackup();
+      await this.#backups.retire();
+    });
   }
 
   /** Stops serving, flushes, and leaves everything as a restart wants to find it. */
@@ -292,7 +295,7 @@ export class ServedVolume {
     await this.volume.close();
     this.#switching.beginClose();
     const targets = [this.volume.link?.target];
-    await this.#verification.close();
+    await this.#verifications.close();
     await this.#mirrors.drop();
     await this.#idle();
     // A change that came to its end meanwhile may have begun another.

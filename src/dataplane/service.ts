@@ -206,7 +206,7 @@ export class Service implements DataPlaneContext {
       return null;
     },
     beginVerify: (start) => this.#volume(start.volume).beginVerify(start),
-    verifyStatus: ({ volume }) => this.#volume(volume).verifyStatus(),
+    verifyStatus: ({ volume, side }) => this.#volume(volume).verifyStatus(side),
     stopVerify: ({ volume }) => this.#volume(volume).stopVerify(),
     convergeMirror: async ({ volume, timeout_ms }) => {
       const served = this.#volume(volume);

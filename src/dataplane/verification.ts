@@ -1,59 +1,84 @@
 /**
- * The verify of a volume as commands see it: begun, stopped, gone on with after a restart. At most one at a
- * time; how it stands is in a file of the volume's directory, which keeps its result when it has ended.
+ * The verify of one thing of a volume, its mirror or its backup, as commands see it: begun, stopped, gone on
+ * with after a restart. How it stands is in a file of the volume's directory, which keeps its result when it
+ * has ended.
  */
 import { PsmaError } from "../core/mod.ts";
-import type { Verify } from "../mirror/mod.ts";
+import type { Verify, VerifyOptions } from "../mirror/mod.ts";
 import type { VerifyRecord } from "../volume/mod.ts";
 import type { StartVerify, VerifyStatus } from "./messages.ts";
-import type { MirrorControl } from "./mirror_control.ts";
 import type { VolumeParts } from "./volume_opening.ts";
 
 const ENDED = "what it was a verify of is not there any more";
 
+/** What there is to verify. */
+export interface VerifySubject {
+  readonly side: VerifyRecord["side"];
+  /** What it is called in a sentence: "The backup". */
+  readonly wouldDiffer: string;
+  /** Tells this one from another of its kind; undefined: there is none now. */
+  of(): string | undefined;
+  readonly totalBytes: number;
+  /** @throws {PsmaError} state/... where there is none. */
+  need(): void;
+  start(options: Pick<VerifyOptions, "record" | "save" | "onEnd">): Promise<Verify>;
+  /** Nothing is being read any more. */
+  close(): Promise<void>;
+  /** Waits for nobody's answer any more. */
+  abort(): void;
+}
+
 export class Verification {
   #verify: Verify | undefined;
   #last: VerifyRecord | undefined;
+  #starting = false;
 
-  constructor(readonly parts: VolumeParts, readonly mirrors: MirrorControl) {
-    this.#last = parts.directory.loadVerify();
+  constructor(readonly parts: VolumeParts, readonly subject: VerifySubject) {
+    this.#last = parts.directory.loadVerify(subject.side);
   }
 
-  /** Goes on with the verify that was running when the volume was closed, if its mirror is still there. */
-  recover(): void {
+  get isRunning(): boolean {
+    return this.#starting || this.#now()?.state === "running";
+  }
+
+  /** Goes on with the verify that was running when the volume was closed, if its subject is still there. */
+  async recover(): Promise<void> {
     const record = this.#last;
-    if (record?.state === "running" && record.of === this.#mirrorId()) this.#run(record);
+    if (record?.state === "running" && record.of === this.subject.of()) await this.#run(record);
   }
 
   /**
    * Begins a verify; one of the same id goes on. @param start.resume from where a stopped one was.
-   * @throws {PsmaError} state/verify while another runs, state/no-mirror, sys/...
+   * @throws {PsmaError} state/verify while another runs, state/no-mirror, state/no-backup, sys/...
    */
   async begin(start: StartVerify): Promise<VerifyStatus> {
-    const { context, directory, volume } = this.parts;
+    const { context, directory, emit, volume } = this.parts;
     const now = this.#now();
-    if (now?.state === "running") {
-      if (now.id === start.id) return this.#statusOf(now);
-      throw new PsmaError(
-        "state/verify",
-        `Cannot verify ${volume.name}: a verify is under way`,
-        { hint: `psma mirror verify ${volume.name} --stop ends it.` },
-      );
+    if (this.isRunning) {
+      if (now?.id === start.id) return this.#statusOf(now);
+      throw busy(volume.name);
     }
-    const { id: of } = this.mirrors.mirror.record;
-    const { id, max_rate_bytes_per_s } = start;
+    this.subject.need();
+    const { id, max_rate_bytes_per_s } = start, of = this.subject.of() ?? "";
     const goesOn = start.resume && now?.state === "stopped" && now.of === of ? now : undefined;
     const record: VerifyRecord = {
-      ...(goesOn ?? fresh(of, volume.sizeBytes)),
+      ...(goesOn ?? { ...BLANK, total_bytes: this.subject.totalBytes }),
+      side: this.subject.side,
+      of,
       id,
-      state: "running",
       max_rate_bytes_per_s,
       started_at: goesOn?.started_at ?? new Date(context.clock.nowMs()).toISOString(),
+      state: "running",
       ended_at: null,
     };
-    await directory.saveVerify(record);
-    this.#run(record);
-    this.parts.emit("mirror.verify-started", "info", `Comparing both sides of ${volume.name}`, {
+    this.#starting = true;
+    try {
+      await directory.saveVerify(record);
+      await this.#run(record);
+    } finally {
+      this.#starting = false;
+    }
+    emit(`${this.subject.side}.verify-started`, "info", `Verifying ${volume.name}`, {
       operation: id,
       total_bytes: record.total_bytes,
       done_bytes: record.done_bytes,
@@ -64,11 +89,10 @@ export class Verification {
   /** Ends the verify that runs; its cursor is kept. @throws {PsmaError} state/no-verify */
   async stop(): Promise<VerifyStatus> {
     const { name } = this.parts.volume;
-    if (this.#now()?.state !== "running") {
-      throw new PsmaError("state/no-verify", `Cannot stop the verify of ${name}: none is running`);
-    }
     await this.#verify?.stop();
-    return this.#statusOf(this.#now() ?? fresh("", 0));
+    const record = this.#now();
+    if (record) return this.#statusOf(record);
+    throw new PsmaError("state/no-verify", `Cannot stop the verify of ${name}: none is running`);
   }
 
   /** How the verify stands that runs or ran last; null when there never was one. */
@@ -77,42 +101,63 @@ export class Verification {
     return record ? this.#statusOf(record) : null;
   }
 
-  /** Keeps where it is. After this the mirror may end. */
+  /** Keeps where it is, and reads nothing any more. After this its subject may end. */
   async close(): Promise<void> {
     const verify = this.#verify;
-    if (verify?.record.state !== "running") return;
-    await verify.halt();
-    await this.parts.directory.saveVerify(verify.record);
+    if (verify?.record.state === "running") {
+      this.subject.abort();
+      await verify.halt();
+      await this.parts.directory.saveVerify(verify.record);
+    }
+    await this.subject.close();
   }
 
   /** The record, as true as it is now: what cannot go on is not running. */
   #now(): VerifyRecord | undefined {
     const record = this.#verify?.record ?? this.#last;
-    if (record?.state !== "running" || record.of === this.#mirrorId()) return record;
+    if (record?.state !== "running" || record.of === this.subject.of()) return record;
     return { ...record, state: "stopped" };
   }
 
-  #run(record: VerifyRecord) {
-    const { directory, emit, volume } = this.parts;
+  async #run(record: VerifyRecord) {
+    const { directory } = this.parts;
     this.#last = record;
-    this.#verify = this.mirrors.mirror.verification.start({
-      record,
-      save: (now) => directory.saveVerify(now),
-      onEnd: (ended) => {
-        const { state, equal_bytes, behind_bytes, busy_bytes, mismatched_bytes } = ended;
-        const differs = mismatched_bytes > 0;
-        const message = state === "stopped"
-          ? `The comparison of ${volume.name} was stopped`
-          : differs
-          ? `Both sides of ${volume.name} differed in ${mismatched_bytes} bytes`
-          : `Both sides of ${volume.name} hold the same`;
-        const data = { equal_bytes, behind_bytes, busy_bytes, mismatched_bytes };
-        emit("mirror.verify-ended", differs ? "error" : "info", message, {
-          operation: ended.id,
-          ...data,
-        });
+    this.#verify = undefined;
+    try {
+      this.#verify = await this.subject.start({
+        record,
+        save: (now) => directory.saveVerify(now),
+        onEnd: (ended) => this.#tellEnd(ended),
+      });
+    } catch (error) {
+      this.#last = { ...record, state: "stopped" };
+      throw error;
+    }
+  }
+
+  #tellEnd(ended: VerifyRecord) {
+    const { emit, volume } = this.parts, { side, wouldDiffer } = this.subject;
+    const { state, equal_bytes, behind_bytes, busy_bytes, recorded_bytes, mismatched_bytes } =
+      ended;
+    const differs = mismatched_bytes > 0;
+    const how = state === "stopped"
+      ? "was verified in part"
+      : differs
+      ? `differed in ${mismatched_bytes} bytes`
+      : "is what it should be";
+    emit(
+      `${side}.verify-ended`,
+      differs ? "error" : "info",
+      `${wouldDiffer} of ${volume.name} ${how}`,
+      {
+        operation: ended.id,
+        equal_bytes,
+        behind_bytes,
+        busy_bytes,
+        recorded_bytes,
+        mismatched_bytes,
       },
-    });
+    );
   }
 
   #statusOf({ later: _, ...record }: VerifyRecord): VerifyStatus {
@@ -126,28 +171,30 @@ export class Verification {
       rate_bytes_per_s: live?.rateBytesPerSecond ?? 0,
     };
   }
-
-  #mirrorId(): string | undefined {
-    return this.mirrors.exists ? this.mirrors.mirror.record.id : undefined;
-  }
 }
 
-function fresh(of: string, total_bytes: number): VerifyRecord {
-  return {
-    id: "",
-    side: "mirror",
-    of,
-    state: "running",
-    max_rate_bytes_per_s: null,
-    started_at: "",
-    ended_at: null,
-    total_bytes,
-    done_bytes: 0,
-    later: [],
-    equal_bytes: 0,
-    behind_bytes: 0,
-    busy_bytes: 0,
-    mismatched_bytes: 0,
-    mismatches: [],
-  };
+/** One verify a volume at a time. */
+export function busy(volume: string): PsmaError {
+  return new PsmaError("state/verify", `Cannot verify ${volume}: a verify is under way`, {
+    hint: `psma mirror verify ${volume} --stop ends it.`,
+  });
 }
+
+const BLANK: VerifyRecord = {
+  id: "",
+  side: "mirror",
+  of: "",
+  state: "running",
+  max_rate_bytes_per_s: null,
+  started_at: "",
+  ended_at: null,
+  total_bytes: 0,
+  done_bytes: 0,
+  later: [],
+  equal_bytes: 0,
+  behind_bytes: 0,
+  busy_bytes: 0,
+  recorded_bytes: 0,
+  mismatched_bytes: 0,
+  mismatches: [],
+};

@@ -1,6 +1,12 @@
 /** The directory of a volume's own files: its manifest, and the change map of each mirror by the mirror's id. */
-import { decodeVerifyRecord, encodeVerifyRecord } from "../codec/mod.ts";
 import {
+  decodeBackupDigests,
+  decodeVerifyRecord,
+  encodeBackupDigests,
+  encodeVerifyRecord,
+} from "../codec/mod.ts";
+import {
+  type BackupDigests,
   ChangeMap,
   type Manifest,
   ManifestFile,
@@ -62,22 +68,36 @@ export class VolumeDirectory {
     return await UnverifiedMap.create(this.files, path, chunks, { all: true });
   }
 
-  /** How the last verify stands; undefined when there is no record that can be read. */
-  loadVerify(): VerifyRecord | undefined {
-    const bytes = this.files.read(this.#verifyPath);
+  /** How the last verify of a side stands; undefined when there is no record that can be read. */
+  loadVerify(side: VerifyRecord["side"]): VerifyRecord | undefined {
+    const bytes = this.files.read(this.#verifyPath(side));
     return bytes && decodeVerifyRecord(bytes);
   }
 
   saveVerify(record: VerifyRecord): Promise<void> {
-    return this.files.replace(this.#verifyPath, encodeVerifyRecord(record));
+    return this.files.replace(this.#verifyPath(record.side), encodeVerifyRecord(record));
+  }
+
+  /** What a frozen backup is to hold; undefined when nothing can be read of it. */
+  loadBackupDigests(): BackupDigests | undefined {
+    const bytes = this.files.read(this.#backupDigestsPath);
+    return bytes && decodeBackupDigests(bytes);
+  }
+
+  saveBackupDigests(list: BackupDigests): Promise<void> {
+    return this.files.replace(this.#backupDigestsPath, encodeBackupDigests(list));
   }
 
   get #manifestPath(): string {
     return `${this.path}/manifest`;
   }
 
-  get #verifyPath(): string {
-    return `${this.path}/verify`;
+  get #backupDigestsPath(): string {
+    return `${this.path}/backup.digests`;
+  }
+
+  #verifyPath(side: VerifyRecord["side"]): string {
+    return side === "mirror" ? `${this.path}/verify` : `${this.path}/scrub`;
   }
 
   #unverifiedPath(mirrorId: string): string {

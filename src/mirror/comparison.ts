@@ -19,8 +19,9 @@ const LANES = 4;
  * - behind: the target is known to lack what the source has
  * - busy: a write or a copy was under way: nothing can be said
  * - unequal: they differ, and should not
+ * - recorded: there was nothing to compare with yet; there is now
  */
-export type Verdict = "equal" | "behind" | "busy" | "unequal";
+export type Verdict = "equal" | "behind" | "busy" | "unequal" | "recorded";
 
 export interface ComparisonOptions {
   readonly volume: Volume;
@@ -113,6 +114,12 @@ export class Comparison {
         this.#release(watched);
       }
     });
+  }
+
+  /** Of the volume as large as it is now; its map may be made for more. */
+  get chunks(): number {
+    const { volume, link: { map: { chunkBytes } } } = this.options;
+    return Math.ceil(volume.sizeBytes / chunkBytes);
   }
 
   rangeOf(chunk: number): Range {

@@ -61,7 +61,6 @@ export class MirrorVerification {
       turns,
       clock,
       sides: {
-        chunks: map.chunks,
         chunkBytes: map.chunkBytes,
         compare: (chunks) => comparison.compare(chunks),
         compareLocked: (chunk) => comparison.compareLocked(chunk),

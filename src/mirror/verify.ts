@@ -24,7 +24,6 @@ const RETRY_FIRST_MS = 100, RETRY_MAX_MS = 5000;
 
 /** The two sides, as a verify sees them; chunk numbers ascending. */
 export interface VerifiedSides {
-  readonly chunks: number;
   readonly chunkBytes: number;
   compare(chunks: readonly number[]): Promise<Map<number, Verdict>>;
   compareLocked(chunk: number): Promise<Verdict>;
@@ -126,7 +125,7 @@ export class Verify {
   async #window() {
     const { sides } = this.#options;
     const first = this.#chunkOf(this.#record.done_bytes);
-    const end = Math.min(first + WINDOW_CHUNKS, sides.chunks);
+    const end = Math.min(first + WINDOW_CHUNKS, this.#chunkOf(this.#record.total_bytes));
     const chunks = Array.from({ length: end - first }, (_, index) => first + index);
     const holes = await sides.holes(chunks);
     for (let at = 0; at < chunks.length && this.#mayGoOn();) {
@@ -162,7 +161,8 @@ export class Verify {
   /** The next chunk in order has its verdict. */
   #count(chunk: number, verdict: Verdict) {
     const { at, length } = this.#options.sides.rangeOf(chunk);
-    this.#record = { ...this.#record, done_bytes: at + length };
+    const done_bytes = Math.min(at + length, this.#record.total_bytes);
+    this.#record = { ...this.#record, done_bytes };
     this.#judge(chunk, verdict, this.#record.later.length < LATER_MAX);
   }
 

@@ -51,9 +51,13 @@ export class VerifyGate {
   }
 
   async #once(goOn: () => boolean): Promise<boolean> {
-    const { link: { unverified } } = this.options;
+    const { link: { unverified }, comparison } = this.options;
     let window: number[] = [];
     for (let chunk = unverified.next(0); chunk >= 0; chunk = unverified.next(chunk + 1)) {
+      if (chunk >= comparison.chunks) {
+        unverified.clear(chunk); // Where the volume has nothing, there is nothing to compare.
+        continue;
+      }
       const first = window[0];
       if (first !== undefined && chunk >= first + WINDOW_CHUNKS) {
         if (!await this.#compare(window, goOn)) return false;

@@ -1,6 +1,7 @@
 /** Volumes: admission, the way to the backends, change map, counters and manifest. */
 export type {
   BackendSpec,
+  BackupDigests,
   BackupMode,
   BackupRest,
   CutoverReport,

@@ -113,6 +113,7 @@ export function freshVerify(sizeBytes: number): VerifyRecord {
     equal_bytes: 0,
     behind_bytes: 0,
     busy_bytes: 0,
+    recorded_bytes: 0,
     mismatched_bytes: 0,
     mismatches: [],
   };

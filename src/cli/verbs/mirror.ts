@@ -52,6 +52,7 @@ function verifyVerb(start: Start): Command {
   ])
     .argument("<volume>")
     .option("--max-rate <rate>", "bytes per second at most (default: what the configuration says)")
+    .option("--backup", "the frozen backup, with digests of itself, not the mirror")
     .option("--resume", "go on where a stopped one was")
     .option("--stop", "stop the one that runs")
     .option("--no-wait", "do not wait until it is done")
@@ -67,6 +68,7 @@ function verifyVerb(start: Start): Command {
             ? {}
             : { max_rate_bytes_per_s: rateOf(options.maxRate) }),
           ...(options.resume ? { resume: true } : {}),
+          ...(options.backup ? { backup: true } : {}),
         });
         const done = await followOperation(session, begun, options.wait, {
           draw: ({ verify }) => verify === null ? "" : formatVerifyProgress(verify),
@@ -80,12 +82,16 @@ function verifyVerb(start: Start): Command {
 /** What differed has been printed; the exit code says it too. */
 function refuseDifference(volume: string, { state, result }: Operation): void {
   if (state !== "done") return;
-  const { mismatched_bytes } = result as VerifyResult;
+  const { mismatched_bytes, side } = result as VerifyResult;
   if (mismatched_bytes === 0) return;
   throw new PsmaError(
     "verify/mismatch",
-    `Cannot call the mirror of ${volume} sound: ${mismatched_bytes} bytes differed`,
-    { hint: "They are copied again from the source; look at the target's disk." },
+    `Cannot call the ${side} of ${volume} sound: ${mismatched_bytes} bytes differed`,
+    {
+      hint: side === "mirror"
+        ? "They are copied again from the source; look at the target's disk."
+        : "Nothing repairs a backup that is not followed; look at its disk.",
+    },
   );
 }
 

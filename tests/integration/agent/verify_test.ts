@@ -1,7 +1,7 @@
 /** `psma mirror verify` on a mounted file system: a rotten byte is found, named and repaired; a kill costs nothing. */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
-import { Buffer } from "node:buffer";
 import { listMounts, syncFilesystem, umountLazily } from "../../../src/sys/mod.ts";
+import { placeOf } from "../../support/file_places.ts";
 import { flipBit } from "../../support/mirrored_volume.ts";
 import { psma, startPsma, waitUntil } from "../../support/process.ts";
 import { requires } from "../../support/requires.ts";

@@ -1,6 +1,5 @@
 /** Who owns bytes of a real, mounted file system: found by a marker in its image, named by findOwners(). */
 import { deepEqual, equal, ok } from "node:assert/strict";
-import { Buffer } from "node:buffer";
 import { systemClock } from "../../../src/core/mod.ts";
 import {
   findOwners,
@@ -9,6 +8,7 @@ import {
   unmountFilesystem,
 } from "../../../src/sys/mod.ts";
 import { attachedLoop, sparseFile } from "../../support/attached_loop.ts";
+import { placeOf } from "../../support/file_places.ts";
 import { run } from "../../support/process.ts";
 import { requires } from "../../support/requires.ts";
 import { tempDir } from "../../support/temp.ts";
