@@ -47,7 +47,9 @@ async function withMirror(
     await writer.stop();
     // A slow store reads what the application has written since it was asked, unless that has to wait.
     const beforeDigests = async () => {
-      if (slowStore && writer.isRunning && !volume.link?.hasLocks) await writer.written(12);
+      const goal = writer.writes + (slowStore ? 12 : 0);
+      const goesOn = () => writer.writes >= goal || !writer.isRunning || volume.link?.hasLocks;
+      await until(thread, () => goesOn() === true, "what the store waits for");
     };
     const mirrored = await mirrorVolume(thread, temp, volume, { beforeDigests });
     await body(thread, mirrored, writer);
