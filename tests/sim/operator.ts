@@ -6,7 +6,6 @@ import { PsmaError } from "../../src/core/mod.ts";
 import type { BackupOrder, Placement, StartMirror } from "../../src/dataplane/messages.ts";
 import type { MirrorTerms } from "../../src/codec/mod.ts";
 import type { ServedVolume } from "../../src/dataplane/served_volume.ts";
-import { mirrorTerms } from "../support/mirror_terms.ts";
 import type { Agent } from "./agent.ts";
 import type { Application } from "./application.ts";
 import { SECTOR_BYTES } from "./disk.ts";
@@ -81,7 +80,8 @@ export class Operator {
       : this.#command(agent, served);
     step.catch((error) => {
       if (agent.ring.dead) return;
-      if (error instanceof PsmaError) this.world.note(`refused: ${error.message}`);
+      const reason = served.mirrorStatus()?.reason ?? "";
+      if (error instanceof PsmaError) this.world.note(`refused: ${error.message} (${reason})`);
       else this.world.fail(error);
     }).finally(() => {
       if (this.#agent === agent) this.#isBusy = false;
