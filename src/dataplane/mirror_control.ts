@@ -45,7 +45,9 @@ export class MirrorControl {
     const unverified = await directory.openUnverified(record.id, map.chunks);
     const { backend, size_bytes } = record.target;
     const target = await openBackend(backend, context, size_bytes, volume.name);
-    volume.attachLink(new MirrorLink(target, map, unverified));
+    const link = new MirrorLink(target, map, unverified);
+    link.forgetBeyond(volume.sizeBytes);
+    volume.attachLink(link);
     this.#run(record);
   }
 
@@ -92,13 +94,15 @@ export class MirrorControl {
 
   /** A map that cannot be read costs a full resync, never the volume. */
   async #openMap(id: string): Promise<ChangeMap> {
-    const { directory, emit, volume } = this.parts;
+    const { directory, emit, manifest, volume } = this.parts;
     try {
       return directory.openMap(id);
     } catch (error) {
       const { message } = toPsmaError(error);
       emit("mirror.map-lost", "warning", `Everything is copied again: ${message}`);
-      return await directory.replaceMap(id, volume.sizeBytes);
+      // With a backup that is followed the volume may grow as far as its active place reaches.
+      const { active } = manifest.current;
+      return await directory.replaceMap(id, Math.max(volume.sizeBytes, active.size_bytes));
     }
   }
 

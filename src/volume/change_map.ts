@@ -187,6 +187,15 @@ export class ChangeMap {
     // Left standing until a flush clears them: clearing here could race a crash between the two stores.
   }
 
+  /** Nothing of the volume is there: what is doubted as a whole, is so up to its end. @param first chunk */
+  forgetFrom(first: number): void {
+    for (let chunk = this.nextDirty(first); chunk >= 0; chunk = this.nextDirty(chunk + 1)) {
+      const word = chunk >>> 5;
+      this.#dirty[word] = (this.#dirty[word] as number) & ~(1 << (chunk & 31));
+      this.#dirtyChunks--;
+    }
+  }
+
   close(): void {
     this.#file.close();
   }

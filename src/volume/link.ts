@@ -104,6 +104,13 @@ export class MirrorLink {
     this.unverified.close();
   }
 
+  /** The maps reach as far as the volume may grow: nothing is known to differ beyond its end. */
+  forgetBeyond(sizeBytes: number): void {
+    const first = Math.ceil(sizeBytes / this.map.chunkBytes);
+    this.map.forgetFrom(first);
+    for (let chunk = first; chunk < this.map.chunks; chunk++) this.unverified.clear(chunk);
+  }
+
   get unverifiedBytes(): number {
     return this.unverified.count * this.map.chunkBytes;
   }
