@@ -260,12 +260,11 @@ export class Mirror {
 
   cutoverEnds(committed: boolean): void {
     if (committed) this.#ended = true;
-    const { link } = this.#options;
-    const isWhole = link.writeThrough && link.map.dirtyChunks === 0;
-    const undone = this.#keepsReady && isWhole ? "kept" : "aborted";
-    // It may have fallen back and become ready again meanwhile, which the end of write-through undoes.
-    const left = next(this.#state, undone) || isWhole ? undone : "fell-back";
-    const event = committed ? "committed" : left;
+    const { link } = this.#options, isWhole = link.writeThrough && link.map.dirtyChunks === 0;
+    let event: MirrorEvent = this.#keepsReady && isWhole ? "kept" : "aborted";
+    if (committed) event = "committed";
+    // Ready once more meanwhile, which the end of write-through undoes.
+    else if (this.#state === "ready" && !isWhole) event = "fell-back";
     if (next(this.#state, event)) this.#to(event);
     this.#wantReady = this.#keepsReady;
   }

@@ -116,8 +116,9 @@ export class Operator {
     const { world } = this, isResumed = world.chance(0.3);
     if (world.chance(0.2)) return void await this.#told("stop verify", () => served.stopVerify());
     const id = `verify-${++this.#made}`, max_rate_bytes_per_s = world.chance(0.3) ? 2 ** 20 : null;
-    const start = { volume: VOLUME, id, max_rate_bytes_per_s, resume: isResumed };
-    await this.#told("verify", () => served.beginVerify(start));
+    const side = world.pick(["mirror", "backup"] as const);
+    const start = { volume: VOLUME, id, side, max_rate_bytes_per_s, resume: isResumed };
+    await this.#told(`verify ${side}`, () => served.beginVerify(start));
   }
 
   async #told(what: string, command: () => Promise<unknown>) {
