@@ -120,8 +120,8 @@ export async function startLoad(
 
 const LINE_FEED = 10, ZERO = 48, NINE = 57;
 
-/** Lines of `milliseconds, nanoseconds, …`. */
-function decodeLog(bytes: Uint8Array): LatencyLog {
+/** fio's log: lines of `milliseconds, nanoseconds, …`. */
+export function decodeLog(bytes: Uint8Array): LatencyLog {
   let lines = 0;
   for (const byte of bytes) if (byte === LINE_FEED) lines++;
   const moments_ms = new Float64Array(lines), latencies_us = new Float64Array(lines);

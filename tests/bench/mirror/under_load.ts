@@ -31,6 +31,8 @@ const READY_WITHIN_S = 30;
 const LATER_WITHIN_S = 10;
 /** At 10,000 random writes a second this makes a tenth of the chunks of 1 GiB dirty. */
 const PAUSE_MS = 170;
+/** What a program that has just begun to serve does differently is over by then. */
+const SETTLE_MS = 2000;
 /** The pivot's stretch goes on for so long after the commit: what it held up completes in it. */
 const AFTER_PIVOT_MS = 500;
 
@@ -41,7 +43,7 @@ export async function liveUnderLoad(
   const { load: loadKind, seconds, size_bytes, directory } = options;
   await using side = await kind.start(options);
   await using load = await startLoad(side.uri, loadKind, size_bytes, directory);
-  await pass(seconds * 1000 + 500);
+  await pass(SETTLE_MS + seconds * 1000);
   const stretches: Partial<Record<Phase, Stretch>> = {};
   let switch_s: number | undefined;
   const began_ms = now_ms();
