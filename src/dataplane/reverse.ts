@@ -77,10 +77,12 @@ export async function prepareReverse(
 
 /** The cutover did not happen. @param keepsFile its outcome on the disk is unknown. */
 export function discardAftermath(
-  { directory }: VolumeParts,
+  { directory, volume }: VolumeParts,
   { mirror, link }: Aftermath,
   keepsFile: boolean,
 ): void {
+  // First: a write that marks a map which is closed would be the end of the process.
+  volume.discardReverse();
   link?.close();
   if (mirror && !keepsFile) directory.removeMap(mirror.id);
 }

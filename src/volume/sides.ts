@@ -158,8 +158,8 @@ export class Sides {
   }
 
   /**
-   * The map of a mirror that will lead back: what goes to both sides from here on is marked there too, as
-   * what the present active side may not hold durably.
+   * The map of a mirror that will lead back: what is written from here on is marked there too, as what the
+   * present active side may not hold durably.
    */
   prepareReverse(reverse: MirrorLink): void {
     const link = this.link;
@@ -174,6 +174,11 @@ export class Sides {
       reverse.map.markUnstable(at, length);
       reverse.taint(at, length);
     });
+  }
+
+  /** What was prepared is not needed: nothing is marked there any more, so it may be closed. */
+  discardReverse(): void {
+    if (this.link) this.link.reverse = undefined;
   }
 
   /**

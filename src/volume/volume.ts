@@ -164,11 +164,11 @@ export class Volume {
         requests.flags[slot] = (requests.flags[slot] as number) & ~OPERATION_FLAG.fastZero;
         link.map.markUnstable(at, length);
         link.taint(at, length);
-        if (link.reverse) {
-          link.reverse.map.markUnstable(at, length);
-          link.reverse.taint(at, length);
-        }
       } else link.changedBytes += link.map.markDirty(at, length) * link.map.chunkBytes;
+      if (link.reverse) {
+        link.reverse.map.markUnstable(at, length);
+        link.reverse.taint(at, length);
+      }
     }
     this.#sides.submit(slot);
   }
@@ -275,6 +275,11 @@ export class Volume {
     this.#sides.prepareReverse(reverse);
   }
 
+  /** The cutover did not happen: see `Sides.discardReverse`. */
+  discardReverse(): void {
+    this.#sides.discardReverse();
+  }
+
   /** Cutover, step 3: reads come from the target; from here until the outcome both sides hold every write. */
   beginCommit(): void {
     const link = this.link;
@@ -285,11 +290,7 @@ export class Volume {
 
   /** The commit did not happen: the source is what it was. */
   undoCommit(): void {
-    const link = this.link;
-    if (link) {
-      link.committing = false;
-      link.reverse = undefined;
-    }
+    if (this.link) this.link.committing = false;
     this.#readFrom = this.active;
   }
 

@@ -274,6 +274,8 @@ volumes:
       method: "POST",
       headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
       body: JSON.stringify(verb === "rollback" ? {} : { size_bytes: this.#asked_bytes }),
+    }).catch((error) => {
+      throw new Error(this.#tell(String(error)));
     });
     const answer = await response.text();
     ok(response.ok || response.status === 409 || response.status === 503, answer);
