@@ -122,7 +122,7 @@ volumes:
     size: 24MiB
     max_size: 2GiB
     frontend: nbd
-    mirror: { store: far, write_through_timeout: 2s, max_rate: 60MiB/s, rpo: 1s, backup: ${backup} }
+    mirror: { store: far, write_through_timeout: 2s, max_rate: 60MiB/s, rpo: 1s, backup: ${backup}, failover_after: 500ms }
     scale: { threshold: 100%, approve: advise, cooldown: 0s }
 `,
     );

@@ -7,14 +7,12 @@ import { parseConfig, type RunningAgent, startAgent } from "../../../src/agent/m
 import { PsmaError, seededRng, silentLog, systemClock, systemRng } from "../../../src/core/mod.ts";
 import { DataPlane } from "../../../src/dataplane/mod.ts";
 import { DeviceWriter } from "../../support/device_writer.ts";
-import { KillRig } from "../../support/kill_rig.ts";
 import { freePort, waitUntil } from "../../support/process.ts";
 import { requires } from "../../support/requires.ts";
 import { startStoreProcess, type StoreProcess } from "../../support/store_process.ts";
 import { type TempDir, tempDir } from "../../support/temp.ts";
 
 const MIB = 1024 ** 2;
-const KILLS = Number(Deno.env.get("PSMA_BACKUP_KILLS") ?? 12);
 const SEED = Number(Deno.env.get("PSMA_SEED") ?? systemRng.below(2 ** 32));
 const needs = requires({ io_uring: true });
 
@@ -211,25 +209,3 @@ Deno.test({
       await writer.verifyAll();
     }),
 });
-
-for (const mode of ["sync", "async"]) {
-  Deno.test({
-    name:
-      `agent and store killed ${KILLS} times with a backup that is followed (${mode}): nothing is lost`,
-    ...needs,
-    async fn() {
-      using temp = tempDir();
-      await using rig = new KillRig({
-        temp,
-        rng: seededRng(SEED),
-        mirror: `, backup: ${mode}, failover_after: 500ms`,
-        name: `${mode}, seed ${SEED}`,
-      });
-      await rig.begin();
-      for (let kill = 0; kill < KILLS; kill++) await rig.killOnce();
-      await rig.finish();
-      equal(rig.counts.total, KILLS);
-      equal(rig.counts.unverified, 0);
-    },
-  });
-}
