@@ -31,7 +31,13 @@ Deno.test({
     await postgres.worked();
     await postgres.endWork();
     await postgres.checkBooks();
-    await postgres.endWhole();
+    await postgres.end();
+    // From here on everything comes from the volume again, nothing from a cache above it.
+    await node.remount();
+    await postgres.checkPages();
+    await postgres.restart();
+    await postgres.checkBooks();
+    await postgres.end();
     await node.endWhole();
   },
 });
