@@ -16,7 +16,7 @@ import { type AgentContext, storeNamed } from "./context.ts";
 import { AgentDesk } from "./desk.ts";
 import { EventLog } from "./events.ts";
 import { volumeWarnings } from "./config_warnings.ts";
-import { bringUp, Nudge, runEvaluations, runSampling, runTakeOvers } from "./loops.ts";
+import { bringUp, Nudge, runEvaluations, runSampling, runTakeOvers, runVerifies } from "./loops.ts";
 import { Operations } from "./operations.ts";
 import { resumeIntent } from "./scaling.ts";
 import { closeUnit } from "./serving.ts";
@@ -132,9 +132,11 @@ async function run(
   operations.endInterrupted();
   desk.started = true;
   const takeOvers = supervise("take-overs", runTakeOvers(context, units), log);
+  const verifies = supervise("verifies", runVerifies(context, units), log);
   await runEvaluations(context, units, forecaster, nudge);
   await sampling;
   await takeOvers;
+  await verifies;
 }
 
 function openStores(

@@ -10,9 +10,12 @@ import type { AgentContext } from "./context.ts";
 import { backOff, evaluateUnit } from "./evaluation.ts";
 import { attachUnit, finishDelete, openUnit } from "./serving.ts";
 import { placesOf } from "./show.ts";
+import { verifyWhenDue } from "./verify_schedule.ts";
 import type { VolumeUnit } from "./volume_unit.ts";
 
 const TAKE_OVER_EVERY_MS = 2000;
+/** How often it is looked whether a verify is due. */
+const VERIFIES_EVERY_MS = 10_000;
 
 /** Cuts a loop's wait short; a nudge while nobody waits counts for the next wait. */
 export class Nudge {
@@ -136,6 +139,19 @@ export async function runTakeOvers(
       if (waits && !context.stopping.aborted) await bringUp(context, unit).catch(() => {});
     }
     return TAKE_OVER_EVERY_MS;
+  });
+}
+
+/** Verifies what is due until the agent ends. */
+export async function runVerifies(
+  context: AgentContext,
+  units: ReadonlyMap<string, VolumeUnit>,
+): Promise<void> {
+  await untilStopped(context, new Nudge(), async () => {
+    for (const unit of [...units.values()]) {
+      if (!context.stopping.aborted) await verifyWhenDue(context, unit);
+    }
+    return VERIFIES_EVERY_MS;
   });
 }
 
