@@ -97,6 +97,13 @@ const CHANGES: readonly (readonly [string, string, string | undefined, unknown[]
   ["POST", "/v1/volumes/data/retire", undefined, ["retire", "data"], 202],
   ["POST", "/v1/volumes/data/mirror/start", "{}", ["startMirror", "data", {}], 202],
   ["POST", "/v1/volumes/data/mirror/cancel", undefined, ["cancelMirror", "data"], 200],
+  ["POST", "/v1/volumes/data/mirror/verify", "{}", ["verifyMirror", "data", {}], 202],
+  ["POST", "/v1/volumes/data/mirror/verify", '{"backup":true,"max_rate_bytes_per_s":9}', [
+    "verifyMirror",
+    "data",
+    { backup: true, max_rate_bytes_per_s: 9 },
+  ], 202],
+  ["POST", "/v1/volumes/data/mirror/verify/stop", undefined, ["stopVerify", "data"], 200],
 ];
 
 for (const [method, path, body, call, status] of CHANGES) {
