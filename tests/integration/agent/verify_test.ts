@@ -54,12 +54,6 @@ function bytesOf(temp: TempDir, store: string): string {
   throw new Error(`there are no bytes in ${store}`);
 }
 
-function placeOf(path: string, text: string): number {
-  const at = Buffer.from(Deno.readFileSync(path)).indexOf(text);
-  ok(at >= 0, `"${text}" is in ${path}`);
-  return at;
-}
-
 /** What a failed test would leave in the kernel. */
 function unmountedAtTheEnd(temp: TempDir): Disposable {
   return {

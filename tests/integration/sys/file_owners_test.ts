@@ -75,12 +75,6 @@ for (const { name, make } of KINDS) {
 }
 
 /** @returns where a text stands in a file. */
-function placeOf(path: string, text: string): number {
-  const at = Buffer.from(Deno.readFileSync(path)).indexOf(text);
-  ok(at >= 0, `"${text}" is in the image`);
-  return at;
-}
-
 function soonUnmounted(mount: string): Promise<void> {
   unmountFilesystem(mount);
   return Promise.resolve();
