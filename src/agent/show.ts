@@ -43,6 +43,10 @@ function backupOf(status: VolumeStatus | undefined): BackupView | null {
 /** Why a volume does not serve, or serves and does not answer. */
 function reasonOf(unit: VolumeUnit, status: VolumeStatus | undefined): string | undefined {
   if (unit.reason !== undefined || status === undefined || status.connected) return unit.reason;
+  if (status.fenced === true) {
+    return `store ${status.active.store} refuses epoch ${status.epoch}: another writer has taken the volume over, ` +
+      "and all I/O fails";
+  }
   return `store ${status.active.store} does not answer: requests wait until it is back`;
 }
 

@@ -46,6 +46,8 @@ export interface Backend {
   abort(): void;
   /** True while operations can be expected to complete. */
   readonly connected: boolean;
+  /** True once its server lets us in no more, for good: another has taken the bytes over. */
+  readonly fenced?: boolean;
   /** Called when the transport was lost: what was written and not flushed may be gone on the other side. */
   onLost: (() => void) | undefined;
   /** Waits for operations in flight; nothing may be submitted any more. */

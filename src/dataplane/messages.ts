@@ -126,6 +126,8 @@ export interface VolumeStatus {
   readonly backup_status: BackupStatus | null;
   readonly allocated_bytes: number | null;
   readonly connected: boolean;
+  /** The active store has let another writer in and refuses us for good: all I/O fails. */
+  readonly fenced?: boolean;
   /** What the active backend did since it was opened, by kind of operation. */
   readonly operations: readonly OperationReport[];
   readonly exports: readonly ExportInfo[];

@@ -93,6 +93,7 @@ export class ServedVolume {
       backup_status: this.#backups.status(mirror),
       allocated_bytes: this.volume.active.allocatedBytes() ?? null,
       connected: this.volume.active.connected,
+      fenced: this.volume.active.fenced === true,
       operations: this.volume.active.meter.report(),
       exports: nbdUri === undefined ? [] : [{ frontend: "nbd", uri: nbdUri }],
       mirror: mirror?.role === "scale" ? mirror : null,

@@ -92,6 +92,7 @@ export class NbdBackend implements Backend, NbdLanesOwner, NbdStatusHost {
   #policy: LossPolicy = "hold";
   /** Fenced out or closed, for good. */
   #finished = false;
+  #shutOut = false;
   /** True while `grow` lets what is in flight end, to connect anew. */
   #renewing = false;
   #growing = false;
@@ -137,6 +138,10 @@ export class NbdBackend implements Backend, NbdLanesOwner, NbdStatusHost {
 
   get connected(): boolean {
     return this.#lanes.connected;
+  }
+
+  get fenced(): boolean {
+    return this.#shutOut;
   }
 
   /** How many connections are up. */
@@ -268,6 +273,7 @@ export class NbdBackend implements Backend, NbdLanesOwner, NbdStatusHost {
 
   onFenced(): void {
     this.#finished = true;
+    this.#shutOut = true;
     this.#failUnsent();
     this.#changed();
   }
