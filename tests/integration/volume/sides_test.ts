@@ -1,0 +1,204 @@
+/** What becomes of writes that are under way while the two sides of a volume are exchanged, on real files. */
+import assert from "node:assert/strict";
+import {
+  type Backend,
+  DelayBackend,
+  ErrorBackend,
+  failNth,
+  FileBackend,
+} from "../../../src/backend/mod.ts";
+import { ChangeMap, MirrorLink, OPERATION, Volume } from "../../../src/volume/mod.ts";
+import { type InThread, inThread, until } from "../../support/in_thread.ts";
+import { requires } from "../../support/requires.ts";
+import { type TempDir, tempDir } from "../../support/temp.ts";
+
+const MIB = 2 ** 20, BLOCK = 65_536, EIO = 5;
+const needs = requires({ io_uring: true });
+
+interface Pair {
+  readonly thread: InThread;
+  readonly volume: Volume;
+  readonly source: DelayBackend;
+  readonly target: DelayBackend;
+  /** Fails what it is told to, at the source. */
+  readonly faulty: ErrorBackend;
+  readonly link: MirrorLink;
+  readonly reverse: MirrorLink;
+}
+
+/** In write-through, with a mirror prepared that leads back. */
+async function withPair(body: (pair: Pair) => Promise<void>): Promise<void> {
+  using temp = tempDir();
+  await inThread(async (thread) => {
+    const open = (name: string): Backend => {
+      Deno.writeFileSync(temp.file(name), new Uint8Array(0));
+      Deno.truncateSync(temp.file(name), MIB);
+      return new FileBackend({ path: temp.file(name), ...thread });
+    };
+    const faulty = new ErrorBackend(open("source"), thread.operations);
+    const source = new DelayBackend(faulty, thread),
+      target = new DelayBackend(open("target"), thread);
+    const volume = new Volume({ name: "data", sizeBytes: MIB, active: source, ...thread });
+    const link = new MirrorLink(target, await mapOf(thread, temp, "forth"));
+    const reverse = new MirrorLink(source, await mapOf(thread, temp, "back"));
+    volume.attachLink(link);
+    volume.enterWriteThrough();
+    await body({ thread, volume, source, target, faulty, link, reverse });
+    await volume.drained();
+    assert.equal(thread.requests.freeCount, thread.requests.count);
+    assert.equal(thread.operations.inUse, 0);
+    await source.close();
+    await target.close();
+  });
+}
+
+function mapOf(thread: InThread, temp: TempDir, name: string): Promise<ChangeMap> {
+  return ChangeMap.create(thread.files, temp.file(name), MIB);
+}
+
+/** A write of one chunk. Its `errno` is undefined until it was answered. */
+function write({ thread, volume }: Pair, chunk: number): { errno: number | undefined } {
+  const { requests, reactor } = thread;
+  const outcome: { errno: number | undefined } = { errno: undefined };
+  const owner = requests.registerOwner((slot) => {
+    outcome.errno = requests.errno[slot] as number;
+    requests.release(slot);
+    reactor.wake();
+  });
+  const slot = requests.take(owner);
+  requests.describe(slot, OPERATION.write, chunk * BLOCK, BLOCK, 0);
+  volume.submit(slot);
+  return outcome;
+}
+
+function commit({ volume, reverse }: Pair, { lockStep }: { lockStep: boolean }): void {
+  reverse.writeThrough = lockStep;
+  volume.beginCommit();
+  volume.finishCommit(MIB);
+}
+
+Deno.test({
+  name:
+    "exchanged in lock-step, a write under way is answered when both sides have it, and not before",
+  ...needs,
+  fn: () =>
+    withPair(async (pair) => {
+      const { thread, volume, source, target, reverse } = pair;
+      volume.prepareReverse(reverse);
+      source.hold();
+      const atFormer = write(pair, 1);
+      target.hold();
+      source.overtake();
+      const atActive = write(pair, 2);
+      commit(pair, { lockStep: true });
+      assert.equal(volume.active, target);
+      assert.equal(volume.inFlightAtTarget >= 1, true);
+      target.release();
+      await until(thread, () => atActive.errno === 0, "the write that both have");
+      assert.equal(atFormer.errno, undefined);
+      const after = write(pair, 3);
+      source.release();
+      await until(thread, () => atFormer.errno === 0 && after.errno === 0, "both other writes");
+      assert.equal(reverse.map.dirtyChunks, 0);
+    }),
+});
+
+Deno.test({
+  name:
+    "exchanged in lock-step, the former source that is left behind is dirty where writes were under way",
+  ...needs,
+  fn: () =>
+    withPair(async (pair) => {
+      const { thread, volume, source, reverse } = pair;
+      volume.prepareReverse(reverse);
+      source.hold();
+      const left = write(pair, 1);
+      commit(pair, { lockStep: true });
+      volume.dropWriteThrough("it is too slow");
+      await until(thread, () => left.errno === 0, "an answer without the backup");
+      assert.deepEqual([reverse.map.isDirty(1), reverse.map.dirtyChunks], [true, 1]);
+      // No copy of the chunk may begin while the old write can still land there.
+      assert.equal(volume.hasWriteIn({ at: BLOCK, length: BLOCK }), true);
+      source.release();
+      await until(thread, () => !volume.hasWriteIn({ at: BLOCK, length: BLOCK }), "its end");
+    }),
+});
+
+Deno.test({
+  name:
+    "exchanged while tracking, a write under way is answered without the former source, and dirty",
+  ...needs,
+  fn: () =>
+    withPair(async (pair) => {
+      const { thread, volume, source, reverse } = pair;
+      volume.prepareReverse(reverse);
+      source.hold();
+      const left = write(pair, 1);
+      commit(pair, { lockStep: false });
+      await until(thread, () => left.errno === 0, "an answer without the former source");
+      assert.deepEqual([reverse.map.isDirty(1), reverse.map.dirtyChunks], [true, 1]);
+      assert.equal(volume.hasWriteIn({ at: BLOCK, length: BLOCK }), true);
+      const after = write(pair, 2);
+      await until(thread, () => after.errno === 0, "a write after it");
+      assert.equal(reverse.map.isDirty(2), true);
+      source.release();
+      await until(thread, () => !volume.hasWriteIn({ at: BLOCK, length: BLOCK }), "its end");
+    }),
+});
+
+Deno.test({
+  name: "what was written since a way back was prepared is dirty there after a crash",
+  ...needs,
+  fn: () =>
+    withPair(async (pair) => {
+      const { thread, source, volume, reverse } = pair;
+      source.hold();
+      const under = write(pair, 1);
+      volume.prepareReverse(reverse);
+      source.release();
+      const later = write(pair, 2);
+      volume.dropWriteThrough("as it may before the commit");
+      const alone = write(pair, 3);
+      await until(thread, () => [under, later, alone].every(({ errno }) => errno === 0), "them");
+      // As whoever opens the map after a kill does.
+      reverse.map.unstableToDirty();
+      const dirty = [1, 2, 3, 4].map((chunk) => reverse.map.isDirty(chunk));
+      assert.deepEqual(dirty, [true, true, true, false]);
+    }),
+});
+
+Deno.test({
+  name: "a write that fails at the source while a commit is under way is dirty on the way back",
+  ...needs,
+  fn: () =>
+    withPair(async (pair) => {
+      const { thread, volume, faulty, reverse, link } = pair;
+      volume.prepareReverse(reverse);
+      volume.beginCommit();
+      faulty.rule = failNth("write", { nth: 1, errno: EIO });
+      const failed = write(pair, 1);
+      await until(thread, () => failed.errno !== undefined, "its end");
+      assert.equal(failed.errno, EIO);
+      assert.equal(link.writeThrough, true);
+      reverse.writeThrough = true;
+      volume.finishCommit(MIB);
+      assert.equal(reverse.map.isDirty(1), true);
+    }),
+});
+
+Deno.test({
+  name: "a way back that is discarded is marked no more, and may be closed under writes",
+  ...needs,
+  fn: () =>
+    withPair(async (pair) => {
+      const { thread, volume, source, reverse } = pair;
+      volume.prepareReverse(reverse);
+      source.hold();
+      const under = write(pair, 1);
+      volume.discardReverse();
+      reverse.close();
+      const after = write(pair, 2);
+      source.release();
+      await until(thread, () => under.errno === 0 && after.errno === 0, "both writes");
+    }),
+});
