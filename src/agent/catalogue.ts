@@ -65,6 +65,9 @@ const MAX_VOLUMES = 1024;
 /** What an entry lacks that an earlier version wrote. */
 const NEW_KEYS: Partial<VolumeConfig> = { device: false, queue_depth: DEFAULT_QUEUE_DEPTH };
 const NEW_MIRROR_KEYS: Partial<VolumeConfig["mirror"]> = {
+  min_rate_bytes_per_s: 0,
+  durability: "process",
+  failover_after_ms: 5_000,
   verify: { every_ms: null, max_rate_bytes_per_s: null },
 };
 

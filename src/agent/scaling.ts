@@ -104,9 +104,16 @@ export function resumeIntent(context: AgentContext, unit: VolumeUnit): void {
   run(context, unit, intent);
 }
 
-/** Gives the mirror up, and its target. @throws {PsmaError} state/no-mirror, state/busy */
+/**
+ * Gives the mirror up, and its target; a mirror that follows the backup ends, and the backup stays.
+ * @throws {PsmaError} state/no-mirror, state/busy
+ */
 export async function cancelMirror(context: AgentContext, unit: VolumeUnit): Promise<void> {
   const status = await statusOf(context, unit, "cancel");
+  if (!status.mirror && status.backup_status?.mirror) {
+    await context.plane.command("cancelMirror", { volume: unit.name });
+    return;
+  }
   if (!status.mirror) throw noMirror(unit, "cancel");
   await giveUpMirror(context, unit, status.mirror);
 }

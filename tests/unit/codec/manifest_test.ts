@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { decodeManifest, encodeManifest, type Manifest } from "../../../src/codec/mod.ts";
+import { atEpoch, decodeManifest, encodeManifest, type Manifest } from "../../../src/codec/mod.ts";
 
 const manifest: Manifest = {
   name: "data",
@@ -18,6 +18,19 @@ const manifest: Manifest = {
   backup_rest: null,
   last_cutover: null,
 };
+
+Deno.test("atEpoch() renames an export for another epoch, and leaves what nothing fences", () => {
+  const place = { store: "far", store_volume: "data-1", size_bytes: 4096 };
+  const at = (uri: string) => atEpoch({ ...place, backend: { type: "nbd", uri } }, 12).backend;
+  assert.deepEqual(at("nbd+unix:///data-1@3?socket=/tmp/a@4"), {
+    type: "nbd",
+    uri: "nbd+unix:///data-1@12?socket=/tmp/a@4",
+  });
+  assert.deepEqual(at("nbds://h:1/data-1@3"), { type: "nbd", uri: "nbds://h:1/data-1@12" });
+  assert.deepEqual(at("nbd://h:1/data-1"), { type: "nbd", uri: "nbd://h:1/data-1" });
+  const file = { ...place, backend: { type: "file", path: "/a@3" } } as const;
+  assert.deepEqual(atEpoch(file, 12), file);
+});
 
 Deno.test("decodeManifest() gives back what encodeManifest() took", () => {
   assert.deepEqual(decodeManifest(encodeManifest(manifest), "manifest"), manifest);
