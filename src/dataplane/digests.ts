@@ -5,7 +5,11 @@ import { type Digest, DIGEST_ALGORITHM } from "../mirror/mod.ts";
 import { allocateMemory, type Memory, unmapMemory } from "../sys/mod.ts";
 
 const LANES = 4;
+/** Then the thread looks at the requests of applications, which wait meanwhile. */
+const BYTES_PER_TURN = 128 * 1024;
 export const MAX_DIGEST_EXTENT_BYTES = 1 << 20;
+/** Kept, because the kernel would have to find and clear every page again for the next question. */
+const spare: Memory[] = [];
 
 /** @returns one digest per extent, in order. @throws {PsmaError} usage/extent out of bounds, io/read */
 export async function digestExtents(
@@ -25,12 +29,9 @@ export async function digestExtents(
     }
   }
   const digests: string[] = new Array(extents.length);
-  const buffers: Memory[] = [];
-  let nextIndex = 0;
-  const lane = async () => {
-    const longest = extents.reduce((most, extent) => Math.max(most, extent.length), 1);
-    const buffer = allocateMemory(longest);
-    buffers.push(buffer);
+  const longest = extents.reduce((most, extent) => Math.max(most, extent.length), 1);
+  let nextIndex = 0, sinceTurn = 0;
+  const lane = async (buffer: Memory) => {
     while (nextIndex < extents.length) {
       const index = nextIndex++;
       const { at, length } = extents[index] as { at: number; length: number };
@@ -43,11 +44,30 @@ export async function digestExtents(
         throw new PsmaError("io/read", `Cannot read ${backend.description}: ${errnoText(errno)}`);
       }
       digests[index] = digest(buffer.bytes.subarray(0, length));
+      sinceTurn += length;
+      if (sinceTurn < BYTES_PER_TURN) continue;
+      sinceTurn = 0;
+      await calls.turns.sleep(0);
     }
   };
-  const lanes = Array.from({ length: Math.min(LANES, extents.length) }, lane);
-  const outcomes = await Promise.allSettled(lanes);
-  for (const buffer of buffers) unmapMemory(buffer);
+  const buffers = Array.from(
+    { length: Math.min(LANES, extents.length) },
+    () => takeBuffer(longest),
+  );
+  const outcomes = await Promise.allSettled(buffers.map(lane));
+  for (const buffer of buffers) giveBack(buffer);
   for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
   return { algorithm: DIGEST_ALGORITHM, digests };
+}
+
+function takeBuffer(length: number): Memory {
+  const buffer = spare.pop();
+  if (buffer !== undefined && buffer.bytes.length >= length) return buffer;
+  if (buffer !== undefined) unmapMemory(buffer);
+  return allocateMemory(length);
+}
+
+function giveBack(buffer: Memory) {
+  if (spare.length < LANES) spare.push(buffer);
+  else unmapMemory(buffer);
 }

@@ -240,6 +240,7 @@ export class MirrorControl {
       control: targetControl(this.parts, record.target),
       digest,
       emit,
+      undisturbed: this.baseline.load(),
       keepsReady: isBackup && manifest.current.backup_mode === "sync",
     });
     this.#mirror.start();

@@ -46,7 +46,7 @@ export class ServedVolume {
     this.maxSizeBytes = maxSizeBytes;
     this.volume = parts.volume;
     this.#parts = parts;
-    this.#baseline = new LatencyBaseline(parts.volume.counters);
+    this.#baseline = new LatencyBaseline(parts.volume.counters, parts.context.clock);
     this.#mirrors = new MirrorControl(parts, this.#baseline);
     this.#switching = new Switching(parts, this.#mirrors, this.#baseline);
     this.#verifications = new Verifications(parts, this.#mirrors);

@@ -10,9 +10,9 @@ import { type BackendCalls, OPERATION } from "../backend/mod.ts";
 import { CHECK, type MirrorLink, type Range, type Volume } from "../volume/mod.ts";
 import type { DigestChecks } from "./checks.ts";
 import { type Digest, isZero } from "./digest.ts";
-import type { Pacer } from "./pace.ts";
+import { BUSY_STEP_BYTES, IDLE_STEP_BYTES, type Pacer } from "./pace.ts";
 
-export const EXTENT_BYTES = 256 * 1024;
+export const EXTENT_BYTES = IDLE_STEP_BYTES;
 const LANES = 8;
 const FLUSH_EVERY_BYTES = 256 * 2 ** 20;
 
@@ -103,8 +103,12 @@ export class Copier {
   async #copyNext(mode: CopyMode, buffer: Memory): Promise<boolean> {
     const { pacer, link } = this.options;
     if (link.map.nextDirty(this.#cursor) < 0) return false;
-    await pacer.admit(EXTENT_BYTES);
-    const range = this.#takeExtent(mode);
+    const stepBytes = mode === "locked" ? BUSY_STEP_BYTES : pacer.stepBytes;
+    await pacer.admit(stepBytes, () => this.#stop);
+    if (this.#stop) return false;
+    // The application may have begun to work meanwhile: then the step is a small one.
+    const range = this.#takeExtent(mode, Math.min(stepBytes, pacer.stepBytes));
+    pacer.giveBack(stepBytes - (range?.length ?? 0));
     if (!range) return false;
     if (mode === "locked") await this.#copyLocked(range, buffer);
     else await this.#copy(range, buffer);
@@ -117,13 +121,13 @@ export class Copier {
   }
 
   /** The next run of dirty chunks that nobody works on. In tracking its dirty bits are cleared here and now. */
-  #takeExtent(mode: CopyMode): Range | undefined {
+  #takeExtent(mode: CopyMode, mostBytes: number): Range | undefined {
     const { link, volume } = this.options, map = link.map;
     for (;;) {
       const first = map.nextDirty(this.#cursor);
       if (first < 0) return undefined;
       let end = first;
-      const most = first + EXTENT_BYTES / map.chunkBytes;
+      const most = first + Math.max(1, Math.floor(mostBytes / map.chunkBytes));
       while (end < most && end < map.chunks && map.isDirty(end) && this.#isFree(end, mode)) end++;
       this.#cursor = Math.max(end, first + 1);
       if (end === first) continue;

@@ -12,7 +12,7 @@ import type { MirrorLink, MirrorRecord, Range, Volume } from "../volume/mod.ts";
 import { DigestChecks } from "./checks.ts";
 import { Copier } from "./copier.ts";
 import { type Digest, DIGEST_ALGORITHM } from "./digest.ts";
-import { Pacer } from "./pace.ts";
+import { type ApplicationLoad, type PaceLimits, Pacer } from "./pace.ts";
 import { RateMeter } from "./rate_meter.ts";
 import { type MirrorEvent, type MirrorState, next, step } from "./state.ts";
 import { MirrorVerification } from "./verification.ts";
@@ -22,6 +22,8 @@ const IDLE_MS = 100;
 /** Converging begins write-through when this little is dirty, or after so many rounds. */
 const SMALL_BYTES = 16 * 2 ** 20;
 const ROUNDS_BEFORE_WRITE_THROUGH = 4;
+/** A round after which so much of what was dirty before is dirty again is not worth repeating. */
+const GAINED_LITTLE = 0.5;
 /** Pauses before a mirror that is to be ready always tries it again, and how long it must last to begin anew. */
 const READY_PAUSE_MS_MIN = 500, READY_PAUSE_MS_MAX = 60_000, LASTED_MS = 60_000;
 
@@ -53,6 +55,8 @@ export interface MirrorOptions {
   readonly control: TargetControl;
   readonly digest: Digest;
   readonly emit: MirrorEventSink;
+  /** The application as it was before the mirror began, where that was seen. */
+  readonly undisturbed?: ApplicationLoad | undefined;
   /** It is to be ready always: reached again by itself, with growing pauses, whenever it was left behind. */
   readonly keepsReady?: boolean;
 }
@@ -108,12 +112,16 @@ export class Mirror {
     this.#wantReady = this.#keepsReady;
     this.#change = turns.deferred<void>();
     this.#rate = new RateMeter(clock);
-    this.#pacer = new Pacer(
-      volume.counters,
+    this.#pacer = new Pacer({
+      counters: volume.counters,
       clock,
-      (ms) => turns.sleep(ms),
-      record.terms.max_rate_bytes_per_s,
-    );
+      sleep: (ms) => turns.sleep(ms),
+      limits: {
+        floor_bytes_per_s: record.terms.min_rate_bytes_per_s,
+        ceiling_bytes_per_s: record.terms.max_rate_bytes_per_s,
+      },
+      undisturbed: options.undisturbed,
+    });
     this.checks = new DigestChecks({
       volume,
       link,
@@ -195,6 +203,11 @@ export class Mirror {
     };
   }
 
+  /** How fast it may copy, from now on. */
+  setLimits(limits: PaceLimits): void {
+    this.#pacer.setLimits(limits);
+  }
+
   get #keepsReady(): boolean {
     return this.#options.keepsReady === true;
   }
@@ -220,6 +233,7 @@ export class Mirror {
   async converge(timeoutMs: number): Promise<void> {
     const { clock, turns } = this.#options;
     const begunMs = clock.monotonicMs(), deadline = begunMs + timeoutMs;
+    const { link } = this.#options, { changedBytes } = link, { copiedBytes } = this.copier;
     this.#wantReady = true;
     this.#gateWantedMs = begunMs;
     this.#readyNotBeforeMs = 0;
@@ -236,11 +250,25 @@ export class Mirror {
       const left = deadline - clock.monotonicMs();
       if (left <= 0) {
         this.#wantReady = this.#keepsReady;
+        const { dirtyBytes: dirty_bytes } = link.map, { unverifiedBytes } = link;
         this.#options.volume.dropWriteThrough(undefined);
+        const perSecond = (bytes: number) => Math.round(bytes / Math.max(1, timeoutMs) * 1000);
+        const data = {
+          dirty_bytes,
+          unverified_bytes: unverifiedBytes,
+          dirty_bytes_per_s: perSecond(link.changedBytes - changedBytes),
+          copied_bytes_per_s: perSecond(this.copier.copiedBytes - copiedBytes),
+        };
+        this.#options.emit(
+          "mirror.not-converged",
+          "warning",
+          `The mirror did not get ready within ${timeoutMs} ms: ${data.copied_bytes_per_s} bytes per ` +
+            `second were copied, ${data.dirty_bytes_per_s} became dirty meanwhile`,
+          data,
+        );
         throw new PsmaError(
           "timeout/converge",
-          `Cannot converge: ${this.#options.link.map.dirtyBytes} bytes are still dirty, ` +
-            `${this.#options.link.unverifiedBytes} not verified`,
+          `Cannot converge: ${dirty_bytes} bytes are still dirty, ${unverifiedBytes} not verified`,
           { hint: "The application may write faster than the target; raise the rate or wait." },
         );
       }
@@ -362,9 +390,12 @@ export class Mirror {
     const { volume, link, calls } = this.#options;
     if (this.#state !== "converging") this.#to("converge");
     for (let round = 0; round < ROUNDS_BEFORE_WRITE_THROUGH; round++) {
-      if (link.map.dirtyBytes <= SMALL_BYTES || !this.#converging) break;
+      const before = link.map.dirtyBytes;
+      if (before <= SMALL_BYTES || !this.#converging) break;
       await this.copier.round("tracking");
       await this.checks.settle();
+      // The application dirties as fast as that is: only write-through gets ahead of it.
+      if (link.map.dirtyBytes > before * GAINED_LITTLE) break;
     }
     if (!this.#converging) return;
     volume.enterWriteThrough();

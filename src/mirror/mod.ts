@@ -3,6 +3,7 @@ export * from "./copier.ts";
 export * from "./cutover.ts";
 export * from "./digest.ts";
 export * from "./mirror.ts";
+export { type ApplicationLoad, LoadMark, type PaceLimits } from "./pace.ts";
 export { type MirrorState, next } from "./state.ts";
 export * from "./window.ts";
 export { Verify, type VerifyOptions } from "./verify.ts";

@@ -1,113 +1,272 @@
 /**
- * How fast the copier may go: additive increase, multiplicative decrease on the application's own mean
- * latency against its baseline from times when nothing was copied. An idle application leaves all to the copier.
+ * How fast the copier may go, and in which steps. An idle application leaves all to it. While the application
+ * works, small steps are let in one by one, at a rate that rises by addition while the application is as fast as
+ * without a mirror and falls by multiplication when it is not (AIMD).
+ *
+ * What "without a mirror" means is measured: before the mirror began where that was seen, else in short stretches
+ * without copies; the latter go on for as long as copying does, because the application changes its ways.
+ * A request waits in its socket where no counter sees it while the thread copies, so steps are short and apart.
  */
 import type { Clock } from "../core/mod.ts";
 import type { Counters } from "../volume/mod.ts";
 
-const PERIOD_MS = 100;
-const FLOOR_BYTES_PER_S = 8 * 2 ** 20;
-const STEP_BYTES_PER_S = 32 * 2 ** 20;
-const START_BYTES_PER_S = 128 * 2 ** 20;
-/** The application may be this much slower than its baseline before the copier yields. */
-const TOLERANCE = 1.5;
-const SLACK_MICROS = 100;
-const FEW_REQUESTS = 5;
+const MIB = 2 ** 20;
+/** One step of the copier: what the thread does before it looks at the application's requests again. */
+export const IDLE_STEP_BYTES = 256 * 1024, BUSY_STEP_BYTES = 64 * 1024;
+const UNLIMITED = 64 * 2 ** 30;
+/** Never less, however the application fares: a mirror that never ends protects nobody. */
+const FLOOR_BYTES_PER_S = 8 * MIB;
+const START_BYTES_PER_S = 32 * MIB, STEP_UP_BYTES_PER_S = 8 * MIB, BUSY_BYTES_PER_S_MAX = 256 * MIB;
+/** Fewer operations per second alone may be the application's own choice: no reason to go below this rate. */
+const POLITE_BYTES_PER_S = 24 * MIB;
+const PERIOD_MS = 100, PERIOD_MS_MAX = 400, ENOUGH_REQUESTS = 200, FEW_REQUESTS = 5;
+/** The application works while its last request is no longer ago. */
+const IDLE_AFTER_MS = 20;
+/** Where nothing is copied, to see how fast the application is then. */
+const LOOK_EVERY_MS = 4000, LOOK_MS = 120;
+const SLEEP_MS_MIN = 0.2, SLEEP_MS_MAX = 10;
+/** Of the undisturbed figures: from where on the copier yields, and up to where it may go faster. */
+const P99_YIELD = 1.4, P99_RISE = 1.2, MEAN_YIELD = 1.3, IOPS_YIELD = 0.97;
+/** What a histogram's bins and a clock read once per batch cannot tell apart. */
+const SLACK_MICROS = 20;
+
+/** What the application's reads and writes were like in some stretch of time. */
+export interface ApplicationLoad {
+  readonly requests: number;
+  readonly iops: number;
+  readonly meanMicros: number;
+  readonly p99Micros: number;
+}
+
+/** As the operator or the schedule has them. */
+export interface PaceLimits {
+  readonly floor_bytes_per_s: number;
+  /** Null for none. It is never exceeded, and goes before the floor. */
+  readonly ceiling_bytes_per_s: number | null;
+}
 
 export interface PaceInput {
   readonly rate: number;
+  readonly floor: number;
   readonly ceiling: number;
-  /** Application requests in the period, and their mean latency in microseconds. */
-  readonly requests: number;
-  readonly meanMicros: number;
-  /** 0: unknown. */
-  readonly baselineMicros: number;
+  readonly now: ApplicationLoad;
+  /** Undefined: unknown. */
+  readonly undisturbed: ApplicationLoad | undefined;
 }
 
-/** The copier's next rate in bytes per second. Pure. */
-export function nextRate(input: PaceInput): number {
-  const { rate, ceiling, requests, meanMicros, baselineMicros } = input;
-  const limit = baselineMicros * TOLERANCE + SLACK_MICROS;
-  let next: number;
-  if (requests < FEW_REQUESTS) next = rate * 2;
-  else if (baselineMicros > 0 && meanMicros > limit) next = rate * 0.7;
-  else next = rate + STEP_BYTES_PER_S;
-  return Math.min(Math.max(next, Math.min(FLOOR_BYTES_PER_S, ceiling)), ceiling);
+/** The copier's next rate beside a working application, in bytes per second. Pure. */
+export function nextRate({ rate, floor, ceiling, now, undisturbed }: PaceInput): number {
+  const bounded = (next: number) =>
+    Math.min(Math.max(Math.min(next, BUSY_BYTES_PER_S_MAX), floor), ceiling);
+  if (now.requests < FEW_REQUESTS || undisturbed === undefined) {
+    return bounded(rate + STEP_UP_BYTES_PER_S);
+  }
+  const isSlow = now.p99Micros > undisturbed.p99Micros * P99_YIELD + SLACK_MICROS ||
+    now.meanMicros > undisturbed.meanMicros * MEAN_YIELD + SLACK_MICROS;
+  if (isSlow) return bounded(rate * 0.7);
+  if (now.iops < undisturbed.iops * IOPS_YIELD) {
+    return bounded(rate <= POLITE_BYTES_PER_S ? rate : Math.max(POLITE_BYTES_PER_S, rate * 0.8));
+  }
+  const isCalm = now.p99Micros <= undisturbed.p99Micros * P99_RISE + SLACK_MICROS;
+  return bounded(isCalm ? rate + STEP_UP_BYTES_PER_S : rate);
+}
+
+/** Where a stretch of time begins. */
+export class LoadMark {
+  readonly #requests: number;
+  readonly #micros: number;
+  readonly #latencies: Float64Array;
+
+  constructor(readonly counters: Counters, readonly atMs: number) {
+    this.#requests = counters.transfers;
+    this.#micros = counters.transferMicros;
+    this.#latencies = counters.latencySnapshot();
+  }
+
+  /** Reads and writes since then. */
+  get requests(): number {
+    return this.counters.transfers - this.#requests;
+  }
+
+  /** From there until now. */
+  until(nowMs: number): ApplicationLoad {
+    const { counters, requests } = this;
+    return {
+      requests,
+      iops: requests / Math.max(1, nowMs - this.atMs) * 1000,
+      meanMicros: requests > 0 ? (counters.transferMicros - this.#micros) / requests : 0,
+      p99Micros: counters.quantileSince(this.#latencies, 0.99),
+    };
+  }
+}
+
+export interface PacerOptions {
+  readonly counters: Counters;
+  readonly clock: Pick<Clock, "monotonicMs">;
+  readonly sleep: (ms: number) => Promise<void>;
+  readonly limits: PaceLimits;
+  /** The application as it was before the mirror began, where that was seen. */
+  readonly undisturbed?: ApplicationLoad | undefined;
 }
 
 export class Pacer {
-  #rate: number;
+  readonly #options: PacerOptions;
+  #floor = FLOOR_BYTES_PER_S;
+  #ceiling = UNLIMITED;
+  #rate = START_BYTES_PER_S;
   #tokens = 0;
   #refilledMs: number;
-  #periodStartMs: number;
-  #requests = 0;
-  #micros = 0;
-  #baselineMicros = 0;
-  readonly #ceiling: number;
+  #undisturbed: ApplicationLoad | undefined;
+  #period: LoadMark;
+  #transfers: number;
+  #lastRequestMs = -Infinity;
+  /** Nothing is copied from `#look` on, until the next is due at `#lookAtMs`. */
+  #look: LoadMark | undefined;
+  #lookAtMs: number;
+  #queue: Promise<void> = Promise.resolve();
 
-  /** @param ceiling bytes per second; null for none. */
-  constructor(
-    readonly counters: Counters,
-    readonly clock: Clock,
-    readonly sleep: (ms: number) => Promise<void>,
-    ceiling: number | null,
-  ) {
-    this.#ceiling = ceiling ?? 64 * 2 ** 30;
-    this.#rate = Math.min(START_BYTES_PER_S, this.#ceiling);
-    this.#refilledMs = this.#periodStartMs = clock.monotonicMs();
-    this.#takePeriod();
+  constructor(options: PacerOptions) {
+    const { counters, clock } = options, now = clock.monotonicMs();
+    this.#options = options;
+    this.#undisturbed = options.undisturbed;
+    this.#refilledMs = now;
+    this.#transfers = counters.transfers;
+    this.#period = new LoadMark(counters, now);
+    this.#lookAtMs = options.undisturbed === undefined ? now : now + LOOK_EVERY_MS;
+    if (options.undisturbed !== undefined) this.#lastRequestMs = now;
+    this.setLimits(options.limits);
   }
 
+  /** They hold from the next step on. */
+  setLimits({ floor_bytes_per_s, ceiling_bytes_per_s }: PaceLimits): void {
+    this.#floor = Math.max(FLOOR_BYTES_PER_S, floor_bytes_per_s);
+    this.#ceiling = ceiling_bytes_per_s ?? UNLIMITED;
+    this.#rate = Math.min(Math.max(this.#rate, this.#floor), this.#ceiling);
+  }
+
+  /** What may be copied per second at the moment. */
   get rateBytesPerSecond(): number {
-    return this.#rate;
+    return this.#isBusy() ? this.#rate : this.#ceiling;
+  }
+
+  /** How large the next step may be: a request that comes meanwhile waits for its end. */
+  get stepBytes(): number {
+    return this.#isBusy() ? BUSY_STEP_BYTES : IDLE_STEP_BYTES;
   }
 
   /** Learns how fast the application is while nothing is copied. Call it when a pause ends. */
   observeUndisturbed(): void {
-    const { requests, meanMicros } = this.#takePeriod();
-    if (requests < FEW_REQUESTS) return;
-    this.#baselineMicros = this.#baselineMicros === 0
-      ? meanMicros
-      : this.#baselineMicros * 0.7 + meanMicros * 0.3;
+    const now = this.#options.clock.monotonicMs();
+    this.#learn(this.#period.until(now));
+    this.#beginPeriod(now);
     this.#tokens = 0;
-    this.#refilledMs = this.clock.monotonicMs();
+    this.#refilledMs = now;
   }
 
-  /** Resolves when `bytes` more may be copied. */
-  async admit(bytes: number): Promise<void> {
-    for (;;) {
-      const now = this.clock.monotonicMs();
-      if (now - this.#periodStartMs >= PERIOD_MS) {
-        const period = this.#takePeriod();
-        this.#rate = nextRate({
-          rate: this.#rate,
-          ceiling: this.#ceiling,
-          baselineMicros: this.#baselineMicros,
-          ...period,
-        });
+  /** Resolves when `bytes` more may be copied, or soon when it `isOver`. One after the other is let in. */
+  async admit(bytes: number, isOver: () => boolean = () => false): Promise<void> {
+    const before = this.#queue;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#queue = promise;
+    await before;
+    try {
+      while (!isOver()) {
+        const waitMs = this.#waitMs();
+        if (waitMs <= 0) {
+          this.#tokens -= bytes;
+          return;
+        }
+        await this.#options.sleep(Math.min(SLEEP_MS_MAX, Math.max(SLEEP_MS_MIN, waitMs)));
       }
-      const earned = (now - this.#refilledMs) / 1000 * this.#rate;
-      this.#refilledMs = now;
-      this.#tokens = Math.min(this.#tokens + earned, this.#rate / 10 + bytes);
-      if (this.#tokens >= bytes) {
-        this.#tokens -= bytes;
-        return;
-      }
-      await this.sleep(Math.min(20, Math.max(1, (bytes - this.#tokens) / this.#rate * 1000)));
+    } finally {
+      resolve();
     }
   }
 
-  #takePeriod(): { requests: number; meanMicros: number } {
-    const { transfers: requests, transferMicros: micros } = this.counters;
-    const period = {
-      requests: requests - this.#requests,
-      meanMicros: requests > this.#requests
-        ? (micros - this.#micros) / (requests - this.#requests)
-        : 0,
+  /** Of what was admitted, so much was not copied. */
+  giveBack(bytes: number): void {
+    this.#tokens += bytes;
+  }
+
+  #isBusy(): boolean {
+    const { counters, clock } = this.#options, { transfers } = counters;
+    const now = clock.monotonicMs();
+    if (transfers !== this.#transfers) {
+      this.#transfers = transfers;
+      // After a rest the application is met anew: what it bore before is not known to hold.
+      if (now - this.#lastRequestMs > PERIOD_MS) this.#meet(now);
+      this.#lastRequestMs = now;
+    }
+    return now - this.#lastRequestMs < IDLE_AFTER_MS;
+  }
+
+  #meet(now: number) {
+    this.#rate = Math.min(
+      Math.max(Math.min(this.#rate, START_BYTES_PER_S), this.#floor),
+      this.#ceiling,
+    );
+    this.#tokens = Math.min(this.#tokens, 0);
+    this.#refilledMs = now;
+    this.#beginPeriod(now);
+  }
+
+  /** How long nothing may be copied; not above 0 when it may at once. */
+  #waitMs(): number {
+    const isBusy = this.#isBusy(), now = this.#options.clock.monotonicMs();
+    if (isBusy) {
+      const lookMs = this.#lookMs(now);
+      if (lookMs > 0) return lookMs;
+      this.#adjust(now);
+    } else this.#look = undefined;
+    const rate = isBusy ? this.#rate : this.#ceiling;
+    // What was left out earns nothing beyond one step: bursts are what hurts.
+    this.#tokens = Math.min(this.#tokens + (now - this.#refilledMs) / 1000 * rate, 0);
+    this.#refilledMs = now;
+    return -this.#tokens / rate * 1000;
+  }
+
+  /** Looks, when it is time, how the application fares alone. @returns how long it takes still. */
+  #lookMs(now: number): number {
+    if (this.#look === undefined) {
+      if (now < this.#lookAtMs || this.#floor > FLOOR_BYTES_PER_S) return 0;
+      this.#look = new LoadMark(this.#options.counters, now);
+    }
+    const leftMs = this.#look.atMs + LOOK_MS - now;
+    if (leftMs > 0) return leftMs;
+    this.#learn(this.#look.until(now));
+    this.#look = undefined;
+    this.#lookAtMs = now + LOOK_EVERY_MS;
+    this.#beginPeriod(now);
+    return 0;
+  }
+
+  #learn(seen: ApplicationLoad) {
+    if (seen.requests < FEW_REQUESTS) return;
+    const before = this.#undisturbed;
+    const blend = (old: number, fresh: number) => old * 0.7 + fresh * 0.3;
+    this.#undisturbed = before === undefined ? seen : {
+      requests: seen.requests,
+      iops: blend(before.iops, seen.iops),
+      meanMicros: blend(before.meanMicros, seen.meanMicros),
+      p99Micros: blend(before.p99Micros, seen.p99Micros),
     };
-    this.#requests = requests;
-    this.#micros = micros;
-    this.#periodStartMs = this.clock.monotonicMs();
-    return period;
+  }
+
+  #adjust(now: number) {
+    const elapsedMs = now - this.#period.atMs;
+    const isEnough = this.#period.requests >= ENOUGH_REQUESTS;
+    if (elapsedMs < PERIOD_MS || (!isEnough && elapsedMs < PERIOD_MS_MAX)) return;
+    this.#rate = nextRate({
+      rate: this.#rate,
+      floor: Math.min(this.#floor, this.#ceiling),
+      ceiling: this.#ceiling,
+      now: this.#period.until(now),
+      undisturbed: this.#undisturbed,
+    });
+    this.#beginPeriod(now);
+  }
+
+  #beginPeriod(now: number) {
+    this.#period = new LoadMark(this.#options.counters, now);
   }
 }

@@ -1,26 +1,151 @@
 import assert from "node:assert/strict";
-import { nextRate } from "../../../src/mirror/pace.ts";
+import { latencyBucketLimit } from "../../../src/codec/mod.ts";
+import { OPERATION } from "../../../src/backend/mod.ts";
+import { seededRng } from "../../../src/core/mod.ts";
+import {
+  type ApplicationLoad,
+  BUSY_STEP_BYTES,
+  IDLE_STEP_BYTES,
+  nextRate,
+  type PaceLimits,
+  Pacer,
+} from "../../../src/mirror/pace.ts";
+import { Counters } from "../../../src/volume/mod.ts";
 
 const MIB = 2 ** 20;
-const calm = { rate: 100 * MIB, ceiling: 1e12, requests: 500, meanMicros: 100, baselineMicros: 90 };
+const undisturbed: ApplicationLoad = {
+  requests: 1000,
+  iops: 10_000,
+  meanMicros: 60,
+  p99Micros: 200,
+};
+const calm = { rate: 100 * MIB, floor: 4 * MIB, ceiling: 1e12, now: undisturbed, undisturbed };
 
 Deno.test("nextRate() climbs while the application is as fast as before", () => {
   assert.ok(nextRate(calm) > calm.rate);
 });
 
-Deno.test("nextRate() backs off when the application slows down, but not below the floor", () => {
-  const slowed = { ...calm, meanMicros: 2000 };
-  assert.ok(nextRate(slowed) < calm.rate);
-  let rate = calm.rate;
-  for (let i = 0; i < 50; i++) rate = nextRate({ ...slowed, rate });
-  assert.equal(rate, 8 * MIB);
+Deno.test("nextRate() backs off for a slow tail and for a slow mean, but not below the floor", () => {
+  for (const slow of [{ p99Micros: 400 }, { meanMicros: 200 }]) {
+    const slowed = { ...calm, now: { ...undisturbed, ...slow } };
+    assert.ok(nextRate(slowed) < calm.rate);
+    let rate = calm.rate;
+    for (let i = 0; i < 50; i++) rate = nextRate({ ...slowed, rate });
+    assert.equal(rate, calm.floor);
+  }
 });
 
-Deno.test("nextRate() leaves everything to the copier when the application is idle", () => {
-  assert.equal(nextRate({ ...calm, requests: 0, meanMicros: 0 }), 2 * calm.rate);
+Deno.test("nextRate() lets fewer operations alone slow it down, but not stop it", () => {
+  const fewer = { ...calm, now: { ...undisturbed, iops: 5000 } };
+  assert.ok(nextRate(fewer) < calm.rate);
+  let rate = calm.rate;
+  for (let i = 0; i < 50; i++) rate = nextRate({ ...fewer, rate });
+  assert.equal(rate, 24 * MIB);
 });
 
 Deno.test("nextRate() never exceeds the ceiling, not even by the floor", () => {
   assert.equal(nextRate({ ...calm, ceiling: MIB }), MIB);
-  assert.equal(nextRate({ ...calm, requests: 0, ceiling: 120 * MIB }), 120 * MIB);
+  assert.equal(nextRate({ ...calm, ceiling: MIB, now: { ...undisturbed, p99Micros: 9e9 } }), MIB);
+});
+
+/** An application, a copier, and a server that does one thing at a time, in virtual time. */
+class Loop {
+  nowMs = 1000;
+  copied = 0;
+  readonly counters = new Counters();
+  readonly #rng = seededRng(11);
+  readonly clock = { monotonicMs: () => this.nowMs };
+  readonly pacer: Pacer;
+  #requestsDue = 0;
+  iops = 0;
+
+  constructor(limits: Partial<PaceLimits> = {}, readonly capacity = 400 * MIB) {
+    this.pacer = new Pacer({
+      counters: this.counters,
+      clock: this.clock,
+      sleep: (ms) => this.pass(ms),
+      limits: { floor_bytes_per_s: 0, ceiling_bytes_per_s: null, ...limits },
+    });
+  }
+
+  /** Requests take 50 to 150 µs; one that comes while a step is copied waits for its end before. */
+  pass(ms: number, isCopying = false): Promise<void> {
+    this.nowMs += ms;
+    this.#requestsDue += this.iops * ms / 1000;
+    for (; this.#requestsDue >= 1; this.#requestsDue--) {
+      const waited = isCopying ? this.#rng.float() * ms * 1000 : 0;
+      const micros = waited + 50 + this.#rng.float() * 100;
+      this.counters.record(OPERATION.write, 0, 4096, micros, 0);
+    }
+    return Promise.resolve();
+  }
+
+  /** Copies for so long as it may. @returns bytes per second. */
+  async copyFor(ms: number): Promise<number> {
+    const until = this.nowMs + ms, before = this.copied;
+    while (this.nowMs < until) {
+      const bytes = this.pacer.stepBytes;
+      await this.pacer.admit(bytes, () => this.nowMs >= until);
+      this.copied += bytes;
+      await this.pass(bytes / this.capacity * 1000, true);
+    }
+    return (this.copied - before) / ms * 1000;
+  }
+
+  p99(since: Float64Array): number {
+    return this.counters.quantileSince(since, 0.99);
+  }
+}
+
+Deno.test("Pacer leaves all of the capacity to the copier while the application is idle", async () => {
+  const loop = new Loop();
+  assert.equal(loop.pacer.stepBytes, IDLE_STEP_BYTES);
+  const rate = await loop.copyFor(1000);
+  assert.ok(rate > 0.98 * loop.capacity, `${rate}`);
+});
+
+Deno.test("Pacer gives way to a burst at once, and takes all again when it is over", async () => {
+  const loop = new Loop();
+  await loop.copyFor(200);
+  loop.iops = 10_000;
+  await loop.pass(1);
+  assert.equal(loop.pacer.stepBytes, BUSY_STEP_BYTES);
+  const during = await loop.copyFor(100);
+  assert.ok(during <= 40 * MIB, `${during / MIB} MiB/s in the first 100 ms`);
+  loop.iops = 0;
+  await loop.copyFor(30);
+  assert.ok(await loop.copyFor(200) > 0.98 * loop.capacity);
+});
+
+Deno.test("Pacer finds what the application can bear, without having seen it alone before", async () => {
+  const loop = new Loop();
+  loop.iops = 10_000;
+  await loop.pass(10);
+  await loop.copyFor(3000);
+  const since = loop.counters.latencySnapshot();
+  const rate = await loop.copyFor(20_000);
+  const alone = latencyBucketLimit(57);
+  assert.ok(loop.p99(since) <= 1.5 * alone, `p99 ${loop.p99(since)}, alone ${alone}`);
+  assert.ok(rate > 0.03 * loop.capacity, `${rate / MIB} MiB/s`);
+});
+
+Deno.test("Pacer keeps the operator's ceiling, busy and idle, and the floor over the application", async () => {
+  const limited = new Loop({ ceiling_bytes_per_s: 10 * MIB });
+  assert.ok(await limited.copyFor(2000) <= 10.5 * MIB);
+  limited.iops = 1000;
+  assert.ok(await limited.copyFor(2000) <= 10.5 * MIB);
+  limited.pacer.setLimits({ floor_bytes_per_s: 0, ceiling_bytes_per_s: MIB });
+  assert.ok(await limited.copyFor(2000) <= 1.2 * MIB);
+
+  const floored = new Loop({ floor_bytes_per_s: 100 * MIB }, 120 * MIB);
+  floored.iops = 10_000;
+  assert.ok(await floored.copyFor(3000) >= 95 * MIB);
+});
+
+Deno.test("Pacer lets a copier go soon that is over, however low the ceiling", async () => {
+  const loop = new Loop({ ceiling_bytes_per_s: 1024 });
+  await loop.pacer.admit(MIB);
+  const begunMs = loop.nowMs;
+  await Promise.all([1, 2, 3].map(() => loop.pacer.admit(MIB, () => loop.nowMs > begunMs + 5)));
+  assert.ok(loop.nowMs - begunMs < 20, `${loop.nowMs - begunMs} ms`);
 });
