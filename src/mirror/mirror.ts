@@ -10,9 +10,11 @@ import { type Clock, type MemorySource, PsmaError, toPsmaError, type Turns } fro
 import type { BackendCalls } from "../backend/mod.ts";
 import type { MirrorLink, MirrorRecord, Range, Volume } from "../volume/mod.ts";
 import { DigestChecks } from "./checks.ts";
+import { ConvergenceWatch } from "./convergence.ts";
 import { Copier } from "./copier.ts";
 import { type Digest, DIGEST_ALGORITHM } from "./digest.ts";
-import { type ApplicationLoad, type PaceLimits, Pacer } from "./pace.ts";
+import type { MirrorEventSink } from "./events.ts";
+import { type ApplicationLoad, limitsOf, type PaceLimits, Pacer } from "./pace.ts";
 import { RateMeter } from "./rate_meter.ts";
 import { type MirrorEvent, type MirrorState, next, step } from "./state.ts";
 import { MirrorVerification } from "./verification.ts";
@@ -33,15 +35,6 @@ export interface TargetControl {
   digests(ranges: readonly Range[]): Promise<readonly string[]>;
   /** Fences every writer below `epoch`; durable when it resolves. */
   promote(epoch: number): Promise<void>;
-}
-
-export interface MirrorEventSink {
-  (
-    type: string,
-    severity: "info" | "warning" | "error",
-    message: string,
-    data?: Record<string, string | number | boolean | null>,
-  ): void;
 }
 
 export interface MirrorOptions {
@@ -112,16 +105,9 @@ export class Mirror {
     this.#wantReady = this.#keepsReady;
     this.#change = turns.deferred<void>();
     this.#rate = new RateMeter(clock);
-    this.#pacer = new Pacer({
-      counters: volume.counters,
-      clock,
-      sleep: (ms) => turns.sleep(ms),
-      limits: {
-        floor_bytes_per_s: record.terms.min_rate_bytes_per_s,
-        ceiling_bytes_per_s: record.terms.max_rate_bytes_per_s,
-      },
-      undisturbed: options.undisturbed,
-    });
+    const { counters } = volume, sleep = (ms: number) => turns.sleep(ms);
+    const { undisturbed } = options, limits = limitsOf(record.terms);
+    this.#pacer = new Pacer({ counters, clock, sleep, limits, undisturbed });
     this.checks = new DigestChecks({
       volume,
       link,
@@ -130,15 +116,8 @@ export class Mirror {
       limit: (work) => this.#limit(work),
       onMismatch: (range, strikes) => this.#reportMismatch(range, strikes),
     });
-    this.copier = new Copier({
-      volume,
-      link,
-      calls,
-      memory,
-      pacer: this.#pacer,
-      checks: this.checks,
-      digest,
-    });
+    const { checks } = this, pacer = this.#pacer;
+    this.copier = new Copier({ volume, link, calls, memory, pacer, checks, digest });
     this.verification = new MirrorVerification({
       ...options,
       copier: this.copier,
@@ -233,7 +212,7 @@ export class Mirror {
   async converge(timeoutMs: number): Promise<void> {
     const { clock, turns } = this.#options;
     const begunMs = clock.monotonicMs(), deadline = begunMs + timeoutMs;
-    const { link } = this.#options, { changedBytes } = link, { copiedBytes } = this.copier;
+    const watch = new ConvergenceWatch(this.#options.link, this.copier, timeoutMs);
     this.#wantReady = true;
     this.#gateWantedMs = begunMs;
     this.#readyNotBeforeMs = 0;
@@ -250,27 +229,9 @@ export class Mirror {
       const left = deadline - clock.monotonicMs();
       if (left <= 0) {
         this.#wantReady = this.#keepsReady;
-        const { dirtyBytes: dirty_bytes } = link.map, { unverifiedBytes } = link;
+        const missed = watch.missed(this.#options.emit);
         this.#options.volume.dropWriteThrough(undefined);
-        const perSecond = (bytes: number) => Math.round(bytes / Math.max(1, timeoutMs) * 1000);
-        const data = {
-          dirty_bytes,
-          unverified_bytes: unverifiedBytes,
-          dirty_bytes_per_s: perSecond(link.changedBytes - changedBytes),
-          copied_bytes_per_s: perSecond(this.copier.copiedBytes - copiedBytes),
-        };
-        this.#options.emit(
-          "mirror.not-converged",
-          "warning",
-          `The mirror did not get ready within ${timeoutMs} ms: ${data.copied_bytes_per_s} bytes per ` +
-            `second were copied, ${data.dirty_bytes_per_s} became dirty meanwhile`,
-          data,
-        );
-        throw new PsmaError(
-          "timeout/converge",
-          `Cannot converge: ${dirty_bytes} bytes are still dirty, ${unverifiedBytes} not verified`,
-          { hint: "The application may write faster than the target; raise the rate or wait." },
-        );
+        throw missed;
       }
       await Promise.race([this.#change.promise, turns.sleep(Math.min(left, IDLE_MS))]);
     }

@@ -2,6 +2,7 @@
 export * from "./copier.ts";
 export * from "./cutover.ts";
 export * from "./digest.ts";
+export type { MirrorEventSink } from "./events.ts";
 export * from "./mirror.ts";
 export { type ApplicationLoad, LoadMark, type PaceLimits } from "./pace.ts";
 export { type MirrorState, next } from "./state.ts";

@@ -8,7 +8,7 @@
  * A request waits in its socket where no counter sees it while the thread copies, so steps are short and apart.
  */
 import type { Clock } from "../core/mod.ts";
-import type { Counters } from "../volume/mod.ts";
+import type { Counters, MirrorTerms } from "../volume/mod.ts";
 
 const MIB = 2 ** 20;
 /** One step of the copier: what the thread does before it looks at the application's requests again. */
@@ -43,6 +43,14 @@ export interface PaceLimits {
   readonly floor_bytes_per_s: number;
   /** Null for none. It is never exceeded, and goes before the floor. */
   readonly ceiling_bytes_per_s: number | null;
+}
+
+/** What a mirror's terms say about its rate. */
+export function limitsOf(terms: MirrorTerms): PaceLimits {
+  return {
+    floor_bytes_per_s: terms.min_rate_bytes_per_s,
+    ceiling_bytes_per_s: terms.max_rate_bytes_per_s,
+  };
 }
 
 export interface PaceInput {
