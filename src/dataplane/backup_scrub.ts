@@ -27,6 +27,8 @@ export class BackupScrub implements VerifySubject {
   #digests: Uint8Array = new Uint8Array();
   #digestBytes = 0;
   #recorded = 0;
+  /** Of what it was begun: a switch may put another backup in its place meanwhile. */
+  #begunOf: string | undefined;
   #savedMs = -Infinity;
 
   constructor(readonly parts: VolumeParts) {}
@@ -61,6 +63,7 @@ export class BackupScrub implements VerifySubject {
   async start(options: Pick<VerifyOptions, "record" | "save" | "onEnd">): Promise<Verify> {
     const { context, volume, emit } = this.parts;
     const { backend } = this.#backup as Placement;
+    this.#begunOf = this.of();
     this.#load();
     const record = {
       ...options.record,
@@ -93,7 +96,7 @@ export class BackupScrub implements VerifySubject {
         rangeOf: (chunk) => this.#rangeOf(chunk),
       },
       admit: () => Promise.resolve(),
-      waitsFor: () => undefined,
+      waitsFor: () => this.#isSame ? undefined : "there is another backup now, or none",
       onMismatch: ({ at, length }, tell) => {
         const message = `The backup of ${volume.name} has changed from byte ${at} on`;
         if (tell) emit("backup.verify-mismatch", "error", message, { at, length });
@@ -117,6 +120,9 @@ export class BackupScrub implements VerifySubject {
   async #compare(chunks: readonly number[]) {
     const verdicts = new Map<number, "equal" | "unequal" | "recorded">();
     const digests = await this.#digestsOf(chunks);
+    if (!this.#isSame) {
+      throw new PsmaError("state/ended", "Cannot go on: the backup is another one");
+    }
     for (const [index, chunk] of chunks.entries()) {
       const digest = digests[index] as Uint8Array;
       if (chunk >= this.#recorded) {
@@ -162,6 +168,10 @@ export class BackupScrub implements VerifySubject {
     return { at, length: Math.min(EXTENT_BYTES, this.totalBytes - at) };
   }
 
+  get #isSame(): boolean {
+    return this.#begunOf !== undefined && this.of() === this.#begunOf;
+  }
+
   get #isWhole(): boolean {
     return this.#recorded * EXTENT_BYTES >= this.totalBytes;
   }
@@ -180,8 +190,8 @@ export class BackupScrub implements VerifySubject {
 
   /** Nothing is written once the list is whole and saved. */
   async #saveList(isLast: boolean) {
-    const now = this.parts.context.clock.monotonicMs(), of = this.of();
-    if (of === undefined || this.#savedMs === Infinity) return;
+    const now = this.parts.context.clock.monotonicMs(), of = this.#begunOf;
+    if (of === undefined || !this.#isSame || this.#savedMs === Infinity) return;
     if (!isLast && !this.#isWhole && now - this.#savedMs < SAVE_LIST_EVERY_MS) return;
     const list: BackupDigests = {
       of,

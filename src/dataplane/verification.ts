@@ -73,6 +73,9 @@ export class Verification {
     };
     this.#starting = true;
     try {
+      // One whose subject has gone may still be waiting for it.
+      await this.#verify?.halt();
+      await this.subject.close();
       await directory.saveVerify(record);
       await this.#run(record);
     } finally {
