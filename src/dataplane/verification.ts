@@ -110,7 +110,8 @@ export class Verification {
     if (verify?.record.state === "running") {
       this.subject.abort();
       await verify.halt();
-      await this.parts.directory.saveVerify(verify.record);
+      // What is lost where the disk refuses is some comparing again; the volume must close all the same.
+      await this.parts.directory.saveVerify(verify.record).catch(() => {});
     }
     await this.subject.close();
   }

@@ -134,7 +134,7 @@ export class Agent implements DataPlaneContext {
   }
 
   #run(name: string, task: Promise<unknown>) {
-    task.catch((error) => this.#die(new Error(`${name} failed`, { cause: error })));
+    task.catch((error) => this.#die(new Error(`${name} failed: ${error}`, { cause: error })));
   }
 
   readonly ask: DataPlaneContext["ask"] = (name, argument) => {

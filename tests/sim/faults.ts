@@ -41,9 +41,16 @@ export class Faults {
   readonly #chosen: readonly Fault[];
   #isOver = false;
 
-  constructor(readonly world: World, readonly victims: Victims, readonly meanPauseMs: number) {
+  /** @param only instead of those that the seed chooses. */
+  constructor(
+    readonly world: World,
+    readonly victims: Victims,
+    readonly meanPauseMs: number,
+    only?: readonly Fault[],
+  ) {
     const share = world.rng.float();
-    this.#chosen = FAULTS.filter(() => world.chance(share));
+    const chosen = FAULTS.filter(() => world.chance(share));
+    this.#chosen = only ?? chosen;
     this.#goOn();
   }
 

@@ -8,7 +8,7 @@ export class VirtualFiles extends DiskFiles {
 
   constructor(reactor: Reactor, readonly machine: Machine) {
     super(reactor);
-    this.bootId = `boot-${machine.boots}`;
+    this.bootId = machine.bootId();
   }
 
   override read(path: string): Uint8Array | undefined {

@@ -11,16 +11,20 @@ export class Machine {
   readonly disk: VirtualDisk;
   readonly kernel: VirtualKernel;
   /** How often it was switched on. */
-  boots = 1;
+  #boots = 1;
 
   constructor(readonly world: World, readonly network: Network, readonly store: Store) {
     this.disk = new VirtualDisk(world, "node");
     this.kernel = new VirtualKernel(this.disk, () => new VirtualSocket(network));
   }
 
+  bootId(): string {
+    return `boot-${this.#boots}`;
+  }
+
   /** Its process must be dead already, by the same stroke. */
   powerLoss(): void {
-    this.boots++;
+    this.#boots++;
     this.disk.powerLoss();
   }
 

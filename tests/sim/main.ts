@@ -27,7 +27,7 @@ const digest = await loadDigest();
 
 /** One seed, told line by line. */
 async function tell(seed: number): Promise<void> {
-  const outcome = await new Simulation(seed, digest, true).run();
+  const outcome = await new Simulation(seed, digest, { tells: true }).run();
   for (const line of outcome.lines) say(line);
   if (outcome.failure === undefined) return say(`seed ${seed} is well`);
   say(outcome.failure instanceof Error ? `${outcome.failure.stack}` : `${outcome.failure}`);

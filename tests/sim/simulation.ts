@@ -7,7 +7,7 @@ import type { Digest } from "../../src/mirror/mod.ts";
 import { Agent } from "./agent.ts";
 import { Application } from "./application.ts";
 import { SECTOR_BYTES, type VirtualFile } from "./disk.ts";
-import { Faults } from "./faults.ts";
+import { type Fault, Faults } from "./faults.ts";
 import { Machine } from "./machine.ts";
 import { Network } from "./network.ts";
 import { Operator } from "./operator.ts";
@@ -58,7 +58,12 @@ export class Simulation {
   #isCalm = false;
   readonly #initialBytes: number;
 
-  constructor(seed: number, readonly digest: Digest, tells = false) {
+  /** @param options `tells`: keeps a line of all that happens; `faults`: instead of the seed's choice. */
+  constructor(
+    seed: number,
+    readonly digest: Digest,
+    { tells = false, faults }: { tells?: boolean; faults?: readonly Fault[] | undefined } = {},
+  ) {
     const world = this.world = new World(seed, tells);
     this.network = new Network(world);
     this.store = new Store(world, this.network, digest);
@@ -80,7 +85,7 @@ export class Simulation {
     });
     this.machine.disk.onRename = (path, file) => this.#renamed(path, file);
     this.store.disk.mayFlip = () => this.#isOnlyFilled();
-    this.faults = new Faults(world, this.#victims(), world.between(100, 1500));
+    this.faults = new Faults(world, this.#victims(), world.between(100, 1500), faults);
     const chaosMs = world.between(2000, 10_000);
     world.after(chaosMs, () => this.#calmDown());
   }

@@ -151,11 +151,16 @@ export class StoreSession implements ServerEnd {
     this.#start(request, data);
   }
 
+  /** No old request may land after a new one. */
+  mustWait(volume: StoreVolume): boolean {
+    return volume.draining > 0 && volume.sessions.has(this);
+  }
+
   /** Waits for the sessions before it to drain, then does it in the time that it takes. */
   #start(request: NbdRequest, data: Uint8Array) {
     const { store } = this, volume = this.#volume;
     if (!volume) return;
-    if (volume.draining > 0 && volume.sessions.has(this)) {
+    if (this.mustWait(volume)) {
       return store.work(() => this.#start(request, data));
     }
     const { disk } = store, { at, length, type } = request;
