@@ -70,15 +70,15 @@ export const SKIP_FILE_VARIABLE = "PSMA_TEST_SKIPS";
 /** The shared data sets, beside the checkout. */
 export const dataDir: string = fileURLToPath(new URL("../../../shared/data", import.meta.url));
 
-// A plain user's PATH, and a service's, leaves out the folders where losetup and mkfs are, and
-// everybody's leaves out the one where Debian puts a version of PostgreSQL.
-for (const folder of ["/usr/sbin", "/sbin", ...postgresFolders()]) {
+// A plain user's PATH, and a service's, leaves out the folders where losetup and mkfs are.
+for (const folder of ["/usr/sbin", "/sbin"]) {
   const path = Deno.env.get("PATH") ?? "/usr/bin:/bin";
   if (!path.split(":").includes(folder)) Deno.env.set("PATH", `${path}:${folder}`);
 }
 
 const reported = new Set<string>();
 
+/** Where Debian puts PostgreSQL's programs, a folder a version, the newest first: none is on anybody's PATH. */
 function postgresFolders(): string[] {
   const versions = "/usr/lib/postgresql";
   if (!exists(versions)) return [];
@@ -142,9 +142,9 @@ export function whatIsMissing(requirements: Requirements): Missing[] {
   return missing;
 }
 
-/** The path of a program on PATH, to which this module has added the sbin folders. */
+/** The path of a program on PATH, to which this module has added the sbin folders, or of one of PostgreSQL's. */
 export function findCommand(name: string): string | undefined {
-  for (const folder of (Deno.env.get("PATH") ?? "").split(":")) {
+  for (const folder of [...(Deno.env.get("PATH") ?? "").split(":"), ...postgresFolders()]) {
     if (folder === "") continue;
     try {
       const info = Deno.statSync(`${folder}/${name}`);
