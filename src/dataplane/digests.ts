@@ -8,8 +8,8 @@ const LANES = 4;
 /** Then the thread looks at the requests of applications, which wait meanwhile. */
 const BYTES_PER_TURN = 128 * 1024;
 export const MAX_DIGEST_EXTENT_BYTES = 1 << 20;
-/** Kept, because the kernel would have to find and clear every page again for the next question. */
-const spare: Memory[] = [];
+/** Kept per thread, because the kernel would have to find and clear every page again for the next question. */
+const spares = new WeakMap<BackendCalls, Memory[]>();
 
 /** @returns one digest per extent, in order. @throws {PsmaError} usage/extent out of bounds, io/read */
 export async function digestExtents(
@@ -52,22 +52,24 @@ export async function digestExtents(
   };
   const buffers = Array.from(
     { length: Math.min(LANES, extents.length) },
-    () => takeBuffer(longest),
+    () => takeBuffer(calls, longest),
   );
   const outcomes = await Promise.allSettled(buffers.map(lane));
-  for (const buffer of buffers) giveBack(buffer);
+  for (const buffer of buffers) giveBack(calls, buffer);
   for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
   return { algorithm: DIGEST_ALGORITHM, digests };
 }
 
-function takeBuffer(length: number): Memory {
-  const buffer = spare.pop();
+function takeBuffer(calls: BackendCalls, length: number): Memory {
+  const buffer = spares.get(calls)?.pop();
   if (buffer !== undefined && buffer.bytes.length >= length) return buffer;
   if (buffer !== undefined) unmapMemory(buffer);
   return allocateMemory(length);
 }
 
-function giveBack(buffer: Memory) {
+function giveBack(calls: BackendCalls, buffer: Memory) {
+  const spare = spares.get(calls) ?? [];
+  spares.set(calls, spare);
   if (spare.length < LANES) spare.push(buffer);
   else unmapMemory(buffer);
 }
