@@ -91,6 +91,7 @@ export class Mirror {
   #finished: Promise<void> | undefined;
   #change: { promise: Promise<void>; resolve: (value: void) => void };
   #rounds = 0;
+  #gainedLittle = false;
   #completeSinceMs: number | null = null;
   #readyNotBeforeMs = 0;
   #readySinceMs = -Infinity;
@@ -331,8 +332,7 @@ export class Mirror {
   async #round(event: MirrorEvent) {
     if (next(this.#state, event)) this.#to(event);
     const startedMs = this.#options.clock.monotonicMs();
-    await this.copier.round("tracking");
-    await this.checks.settle();
+    await this.#copyTracking();
     await this.copier.flushTarget();
     if (!next(this.#state, "round-done")) return;
     this.#rounds++;
@@ -347,16 +347,21 @@ export class Mirror {
     }
   }
 
+  async #copyTracking() {
+    const { link: { map } } = this.#options, before = map.dirtyBytes;
+    await this.copier.round("tracking");
+    await this.checks.settle();
+    this.#gainedLittle = map.dirtyBytes > before * GAINED_LITTLE;
+  }
+
   async #converge() {
     const { volume, link, calls } = this.#options;
     if (this.#state !== "converging") this.#to("converge");
     for (let round = 0; round < ROUNDS_BEFORE_WRITE_THROUGH; round++) {
-      const before = link.map.dirtyBytes;
-      if (before <= SMALL_BYTES || !this.#converging) break;
-      await this.copier.round("tracking");
-      await this.checks.settle();
+      if (link.map.dirtyBytes <= SMALL_BYTES || !this.#converging) break;
       // The application dirties as fast as that is: only write-through gets ahead of it.
-      if (link.map.dirtyBytes > before * GAINED_LITTLE) break;
+      if (this.#gainedLittle) break;
+      await this.#copyTracking();
     }
     if (!this.#converging) return;
     volume.enterWriteThrough();

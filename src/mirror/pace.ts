@@ -14,11 +14,14 @@ const MIB = 2 ** 20;
 /** One step of the copier: what the thread does before it looks at the application's requests again. */
 export const IDLE_STEP_BYTES = 256 * 1024, BUSY_STEP_BYTES = 64 * 1024;
 const UNLIMITED = 64 * 2 ** 30;
-/** Never less, however the application fares: a mirror that never ends protects nobody. */
-const FLOOR_BYTES_PER_S = 8 * MIB;
+/**
+ * Never less, however the application fares: a mirror that never ends protects nobody, and on a crowded machine
+ * the tail is the scheduler's, which slower copies only prolong.
+ */
+const FLOOR_BYTES_PER_S = 24 * MIB;
 const START_BYTES_PER_S = 32 * MIB, STEP_UP_BYTES_PER_S = 8 * MIB, BUSY_BYTES_PER_S_MAX = 256 * MIB;
 /** Fewer operations per second alone may be the application's own choice: no reason to go below this rate. */
-const POLITE_BYTES_PER_S = 24 * MIB;
+const POLITE_BYTES_PER_S = 32 * MIB;
 const PERIOD_MS = 100, PERIOD_MS_MAX = 400, ENOUGH_REQUESTS = 200, FEW_REQUESTS = 5;
 /** The application works while its last request is no longer ago. */
 const IDLE_AFTER_MS = 20;
