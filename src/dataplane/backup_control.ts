@@ -153,7 +153,8 @@ export class BackupControl {
     while (!this.#ended) {
       await reactor.sleep(LOOK_EVERY_MS);
       const afterMs = this.#followed?.record.failover_after_ms;
-      if (volume.active.connected || afterMs === undefined) {
+      // A store that has fenced us out is not lost: another has taken the volume over.
+      if (volume.active.connected || volume.active.fenced || afterMs === undefined) {
         lostSinceMs = Infinity;
         told = false;
         continue;
@@ -193,7 +194,7 @@ export class BackupControl {
 
   #whyNotNow(): string | undefined {
     const { volume } = this.parts, { link } = volume;
-    if (volume.active.connected) return "it is back";
+    if (volume.active.connected || volume.active.fenced) return "it is back";
     if (!link?.target.connected) return "the backup is not reachable either";
     if (this.#followed?.isReady) return undefined;
     return `the backup does not have every acknowledged write (${

@@ -4,7 +4,7 @@
  * source; then the source is flushed. At the commit the map covers all that the backup may lack.
  */
 import { DIGEST_ALGORITHM, type FormerSource } from "../mirror/mod.ts";
-import { atEpoch, MirrorLink, type MirrorRecord } from "../volume/mod.ts";
+import { MirrorLink, type MirrorRecord } from "../volume/mod.ts";
 import type { BackupOrder } from "./messages.ts";
 import type { VolumeParts } from "./volume_opening.ts";
 
@@ -45,8 +45,7 @@ export async function prepareReverse(
   { mode, terms, failover_after_ms, isLost }: Following,
 ): Promise<Aftermath> {
   const { active, epoch, mirror } = manifest.current;
-  // The epoch of a way back is one above that of the way there.
-  const id = reverseId(epoch + 1), target = atEpoch(active, epoch + 2);
+  const id = reverseId(epoch + 1);
   const sizeBytes = Math.max(volume.sizeBytes, mirror?.target.size_bytes ?? 0);
   const map = await directory.createMap(id, sizeBytes);
   const unverified = await directory.createUnverified(id, map.chunks);
@@ -65,7 +64,8 @@ export async function prepareReverse(
   const record: MirrorRecord = {
     id,
     role: "backup",
-    target,
+    // Under the epoch of before: where another has taken the source over meanwhile, we do not get in.
+    target: active,
     terms,
     compare: !isKnown,
     digest_algorithm: DIGEST_ALGORITHM,

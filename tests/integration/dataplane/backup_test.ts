@@ -212,6 +212,24 @@ Deno.test({
 });
 
 Deno.test({
+  name: "a store that has fenced us out is not lost: the backup does not take over",
+  ...needs,
+  fn: () =>
+    setting(async (one) => {
+      const { agent, far, events } = one;
+      await moveAway(one, "sync");
+      await far.plane.command("promote", { name: "v1", epoch: 9 });
+      await waitUntil(async () => (await statusOf(agent)).fenced, { what: "the fence to be seen" });
+      // Three times as long as the backup waits for a store that is lost: it must not happen at all.
+      const until = performance.now() + 900;
+      await waitUntil(() => performance.now() > until, { what: "time to pass" });
+      const status = await statusOf(agent);
+      assert.deepEqual([status.epoch, status.active.store], [2, "far"]);
+      assert.ok(!events.some(({ type }) => type === "backup.took-over"));
+    }),
+});
+
+Deno.test({
   name:
     "a backup is frozen as the volume is at one moment, and gone back to only when it is closed",
   ...needs,
