@@ -182,7 +182,7 @@ export class BackupControl {
           "backup.took-over",
           "error",
           `${volume.name} goes on on its backup: store ${lost.store} is lost. No acknowledged ` +
-            "write is missing, and no second copy protects it until that store is back and compared",
+            "write is missing, and no second copy protects it until that store is back and in step",
           { epoch, lost_store: lost.store },
         );
       });
