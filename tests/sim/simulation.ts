@@ -84,19 +84,20 @@ export class Simulation {
       pauseMs: world.between(30, 400),
     });
     this.machine.disk.onRename = (path, file) => this.#renamed(path, file);
-    this.store.disk.mayFlip = () => this.#isFilled();
+    this.store.disk.mayFlip = () => this.#isOnlyFilled();
     this.faults = new Faults(world, this.#victims(), world.between(100, 1500), faults);
     const chaosMs = world.between(2000, 10_000);
     world.after(chaosMs, () => this.#calmDown());
   }
 
   /**
-   * The store is filled, by copies and by writes that go through: what it flips then is found by digests, or by
-   * the gate before a switch. What is written later has to be compared by whoever wants it compared.
+   * The store is being copied to and nothing else: what it flips then is compared by digests. What it flips of a
+   * write that goes through is found by the gate, unless the chunk is written again and again until the commit,
+   * which then counts it as not verified.
    */
-  #isFilled(): boolean {
-    const state = this.#agent?.served?.mirrorStatus()?.state;
-    return state !== undefined && state !== "ready" && state !== "switching" &&
+  #isOnlyFilled(): boolean {
+    const link = this.#agent?.served?.volume.link;
+    return link !== undefined && !link.writeThrough &&
       this.#manifest?.active.backend.type === "file";
   }
 

@@ -17,7 +17,12 @@ export function checkSwitch({ oracle, source, target, lostPower }: SwitchSides):
     const at = block * SECTOR_BYTES, end = at + SECTOR_BYTES;
     const now = target.cache.subarray(at, end), durable = target.durable.subarray(at, end);
     if (!oracle.survives(block, durable)) {
-      throw new Violation(`the switch: block ${block} is not durable on the target`);
+      throw new Violation(
+        `the switch: block ${block} (byte ${at}) is not durable on the target: ` +
+          `${whatHolds(durable)}, ${whatHolds(now)} in its cache; possible: ${
+            oracle.historyOf(block)
+          }`,
+      );
     }
     if (lostPower) {
       if (!oracle.survives(block, now)) throw new Violation(`the switch lost block ${block}`);
