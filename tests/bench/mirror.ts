@@ -17,7 +17,7 @@
  * Under load: sync is from the order to mirror until ready; ready is the time after that, while everything
  * written goes to both (in the background, with QEMU's other mode); then copying pauses for 0.17 s and resync is
  * from going on until ready again; pivot is from the order to switch until half a second after its commit.
- * Who is not ready after 30 s counts with 30 s and has no later stretches; resync and switch end after 10 s.
+ * Who is not ready after 60 s counts with 60 s and has no later stretches; resync and switch end after 20 s.
  * A resync of QEMU's write-blocking mode has nothing to do and is left out: it writes to both also while paused.
  */
 import { run } from "../support/process.ts";

@@ -19,7 +19,8 @@ export interface ProgramOptions {
 
 /** Targets are larger than their sources: a scaling event's are. */
 const GROWTH_BYTES = 2 ** 20;
-const TERMS = mirrorTerms({ resync_interval_ms: 1000 });
+/** What a configuration has that says nothing of them. */
+const TERMS = mirrorTerms({ resync_interval_ms: 300_000, write_through_timeout_ms: 200 });
 
 export const PSMA: SideKind = { name: "psma", start: startSide };
 
