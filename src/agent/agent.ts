@@ -16,14 +16,14 @@ import { type AgentContext, storeNamed } from "./context.ts";
 import { AgentDesk } from "./desk.ts";
 import { EventLog } from "./events.ts";
 import { volumeWarnings } from "./config_warnings.ts";
-import { bringUp, Nudge, runEvaluations, runSampling, runTakeOvers, runVerifies } from "./loops.ts";
+import { bringAllUp, runBringUps } from "./bring_up.ts";
+import { runEvaluations, runSampling, runVerifies } from "./loops.ts";
+import { Nudge } from "./rounds.ts";
 import { Operations } from "./operations.ts";
-import { resumeIntent } from "./scaling.ts";
 import { closeUnit } from "./serving.ts";
 import { lockDirectory, makePrivateDirectory } from "./state_files.ts";
 import { StoreWatch } from "./store_watch.ts";
 import type { Agent } from "./views.ts";
-import { resumeVerify } from "./verifying.ts";
 import { VolumeUnit } from "./volume_unit.ts";
 
 const SOCKET_PATH_MAX = 107;
@@ -121,22 +121,26 @@ async function run(
     runSampling(context, units, sampler, forecaster, nudge),
     log,
   );
-  await Promise.all([...units.values()].map((unit) => bringUp(context, unit).catch(() => {})));
-  for (const [name, unit] of units) {
-    if (!context.catalogue.find(name)) units.delete(name);
-    else if (unit.open && !context.stopping.aborted) {
-      await resumeVerify(context, unit);
-      resumeIntent(context, unit);
-    }
-  }
-  operations.endInterrupted();
+  const evaluations = supervise(
+    "evaluations",
+    runEvaluations(context, units, forecaster, nudge),
+    log,
+  );
+  await bringAllUp(context, units);
+  operations.endInterrupted(intended(context));
   desk.started = true;
-  const takeOvers = supervise("take-overs", runTakeOvers(context, units), log);
+  const bringUps = supervise("bringing volumes up", runBringUps(context, units), log);
   const verifies = supervise("verifies", runVerifies(context, units), log);
-  await runEvaluations(context, units, forecaster, nudge);
+  await evaluations;
   await sampling;
-  await takeOvers;
+  await bringUps;
   await verifies;
+}
+
+/** Operations that a volume goes on with as soon as it can be opened. */
+function intended({ catalogue }: AgentContext): Set<string> {
+  const intents = catalogue.names().map((name) => catalogue.get(name).intent);
+  return new Set(intents.flatMap((intent) => intent === null ? [] : [intent.operation_id]));
 }
 
 function openStores(

@@ -15,7 +15,8 @@ import {
 } from "./config_volume.ts";
 import { type AgentContext, storeNamed } from "./context.ts";
 import { forecastUse, planUnit, usableBytes } from "./evaluation.ts";
-import { bringUp, sampleOnce } from "./loops.ts";
+import { bringUp } from "./bring_up.ts";
+import { sampleOnce } from "./loops.ts";
 import { metricFamilies } from "./metrics.ts";
 import {
   beginMirror,

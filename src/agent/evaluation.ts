@@ -176,7 +176,7 @@ function learnFromLast(context: AgentContext, unit: VolumeUnit) {
 }
 
 /** Doubles the wait with each failure in a row, with a quarter of chance in it. */
-export function backOff({ clock, config, rng }: AgentContext, unit: VolumeUnit): void {
+function backOff({ clock, config, rng }: AgentContext, unit: VolumeUnit): void {
   const wait_ms = Math.min(config.forecast.interval_ms * 2 ** unit.failures, BACKOFF_MAX_MS);
   unit.failures++;
   unit.retry_at_ms = clock.monotonicMs() + wait_ms * (0.75 + 0.25 * rng.float());

@@ -42,11 +42,12 @@ export class Operations {
     return `op-${this.#rng.hex(ID_BYTES)}`;
   }
 
-  /** Starts work and returns at once. An `id` that is known goes on where it was. */
+  /** Starts work and returns at once. An `id` that is known goes on where it was, or is under way already. */
   start(
     { id = this.newId(), verb, volume }: { id?: string; verb: string; volume: string },
     work: () => Promise<unknown>,
   ): Operation {
+    if (this.#running.has(id)) return this.get(id);
     const record: Operation = {
       id,
       verb,
@@ -64,10 +65,12 @@ export class Operations {
     return record;
   }
 
-  /** Ends the records that nobody works on any more. */
-  endInterrupted(): void {
+  /** Ends the records that nobody works on any more. @param awaited ids that are gone on with later. */
+  endInterrupted(awaited: ReadonlySet<string> = new Set()): void {
     for (const record of this.#records.values()) {
-      if (record.state !== "running" || this.#running.has(record.id)) continue;
+      if (record.state !== "running" || this.#running.has(record.id) || awaited.has(record.id)) {
+        continue;
+      }
       this.#end(record, {
         error: { code: "state/interrupted", title: "The agent was stopped before it was done" },
       });

@@ -28,6 +28,11 @@ export class VolumeUnit {
   /** The failure that an event told last, so that it is told once. */
   told: string | undefined;
   retry_at_ms = 0;
+  /** When a failed volume may be tried again (monotonic), and the pause after that. */
+  bring_up_at_ms = 0;
+  bring_up_pause_ms = 0;
+  /** What was under way when the agent ended is gone on with. */
+  resumed = false;
   /** The operation that the agent began last by itself, until its outcome is learnt. */
   last_operation: string | undefined;
   #doing: string | undefined;
