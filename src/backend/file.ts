@@ -13,6 +13,7 @@ import { FSYNC_DATASYNC, RWF_DSYNC } from "../codec/mod.ts";
 import {
   allocatedBytes,
   claimFile,
+  claimHolder,
   closeFile,
   type DirectAlignment,
   directAlignment,
@@ -84,7 +85,7 @@ export class FileBackend implements Backend {
   /**
    * Opens an existing file.
    * @throws {PsmaError} sys/... when it cannot be opened; state/direct when its file system or its length
-   * does not allow direct I/O; state/in-use when another uses it directly.
+   * does not allow direct I/O; state/in-use when another uses it.
    */
   constructor(options: FileBackendOptions, opened: OpenedFile = openExisting(options)) {
     this.description = opened.description;
@@ -325,14 +326,14 @@ export class FileBackend implements Backend {
     while (this.#inFlight + (this.#unaligned?.waiting ?? 0) > 0) await this.#reactor.sleep(1);
     this.#unaligned?.release();
     this.#reactor.ring.unregister(this.#kind);
-    if (this.#unaligned !== undefined) releaseFile(this.#fd);
+    releaseFile(this.#fd);
     closeFile(this.#fd);
   }
 }
 
 function openExisting({ path, direct = false }: FileBackendOptions): OpenedFile {
   const description = `file ${path}`;
-  const fd = direct ? openDirect(path) : openFile(path);
+  const fd = claimed(path, direct ? openBypassing(path) : openFile(path));
   const sizeBytes = fileSize(fd);
   if (!direct) return { fd, sizeBytes, description, alignment: undefined, zeroesFast: true };
   const alignment = directAlignment(fd) ?? PAGE_ALIGNED;
@@ -349,16 +350,19 @@ function openExisting({ path, direct = false }: FileBackendOptions): OpenedFile 
 }
 
 /**
- * Claimed, because direct writes of a killed process may land after its end: whoever wrote newer bytes
- * before would lose them. Through the page cache there are none such.
+ * Two who write one file would each overwrite what the other acknowledged. And direct writes of a killed
+ * process may land after its end: whoever wrote newer bytes before would lose them.
  */
-function openDirect(path: string): number {
-  const fd = openBypassing(path);
+function claimed(path: string, fd: number): number {
   if (claimFile(fd)) return fd;
+  const holder = claimHolder(fd);
   closeFile(fd);
   throw new PsmaError(
     "state/in-use",
-    `Cannot use ${path}: another process uses it, or writes of one that was killed are under way`,
+    `Cannot use ${path}: ${
+      holder === undefined ? "another process" : `process ${holder}`
+    } uses it, ` +
+      "or writes of one that was killed are under way",
     { hint: `It can be used when they have ended; lsof ${path} shows who has it open.` },
   );
 }

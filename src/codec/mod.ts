@@ -7,6 +7,7 @@ export * from "./nbd_chunks.ts";
 export * from "./nbd_contexts.ts";
 export * from "./nbd_negotiation.ts";
 export * from "./nbd_netlink.ts";
+export * from "./proc_locks.ts";
 export * from "./netlink.ts";
 export * from "./uring.ts";
 export * from "./backup_digests.ts";

@@ -1,6 +1,16 @@
 /** A volume's own files on a real disk: durable writes go over the ring, small reads and mappings are direct. */
 import { PsmaError } from "../core/mod.ts";
-import { closeFile, fileSize, mapFile, openFile, type Reactor, unmapMemory } from "../sys/mod.ts";
+import {
+  claimFile,
+  claimHolder,
+  closeFile,
+  fileSize,
+  mapFile,
+  openFile,
+  type Reactor,
+  releaseFile,
+  unmapMemory,
+} from "../sys/mod.ts";
 import { bootId } from "./boot.ts";
 import type { MappedFile, VolumeFiles } from "../volume/mod.ts";
 
@@ -38,6 +48,26 @@ export class DiskFiles implements VolumeFiles {
     } finally {
       closeFile(fd);
     }
+  }
+
+  /**
+   * Claims a file for one user, and makes it where it is missing. Undone when it is disposed of, or by the
+   * kernel when the process ends.
+   * @returns the process that has it, 0 when the kernel does not tell which.
+   */
+  claim(path: string): Disposable | number {
+    const fd = openFile(path, { create: true });
+    if (!claimFile(fd)) {
+      const holder = claimHolder(fd) ?? 0;
+      closeFile(fd);
+      return holder;
+    }
+    return {
+      [Symbol.dispose]() {
+        releaseFile(fd);
+        closeFile(fd);
+      },
+    };
   }
 
   /** With those above it; one that is there is no error. */

@@ -10,13 +10,14 @@ import { VolumeDirectory } from "./volume_directory.ts";
 
 /**
  * The present active backend becomes the backup, frozen, with all that is discarded: the same again leads
- * back to it. @throws {PsmaError} not-found/manifest, state/no-backup, state/backup, store/..., sys/...
+ * back to it. @throws {PsmaError} not-found/manifest, state/no-backup, state/backup, state/in-use, store/..., sys/...
  */
 export async function restoreBackup(
   path: string,
   { ask, clock, files }: DataPlaneContext,
 ): Promise<{ epoch: number }> {
   const directory = new VolumeDirectory(path, files);
+  using _claim = await directory.claim(path);
   const manifest = directory.loadManifest();
   if (!manifest) {
     throw new PsmaError("not-found/manifest", `Cannot go back: ${path} has no manifest`);

@@ -74,6 +74,8 @@ export class ServedVolume {
     } catch (error) {
       await parts.volume.close();
       await parts.volume.active.close();
+      await parts.manifest.close();
+      parts.claim[Symbol.dispose]();
       throw error;
     }
     context.supervise("watching over a backup", served.#backups.watch());
@@ -309,6 +311,7 @@ export class ServedVolume {
       if (target !== this.volume.active) await target?.close();
     }
     await this.volume.active.close();
+    this.#parts.claim[Symbol.dispose]();
   }
 
   /** Waits for a change that is under way: without its mirror, and with its commit given up, it ends soon. */

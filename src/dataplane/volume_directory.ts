@@ -1,4 +1,10 @@
-/** The directory of a volume's own files: its manifest, and the change map of each mirror by the mirror's id. */
+/**
+ * The directory of a volume's own files: its manifest, and the change map of each mirror by the mirror's id.
+ *
+ * Who changes anything in it holds its claim, so that two processes never serve one volume from it. A directory
+ * that was copied has a claim of its own: there the bytes' own claims decide (file.ts), or their store.
+ */
+import { PsmaError } from "../core/mod.ts";
 import {
   decodeBackupDigests,
   decodeVerifyRecord,
@@ -15,10 +21,35 @@ import {
 } from "../volume/mod.ts";
 import type { DiskFiles } from "./disk_files.ts";
 
+/** The threads of a process that was killed may end a moment after it. */
+export const CLAIM_WITHIN_MS = 10_000;
+export const CLAIM_EVERY_MS = 20;
+
 export class VolumeDirectory {
   /** Makes the directory when it is absent. */
   constructor(readonly path: string, readonly files: DiskFiles) {
     files.makeDirectory(path);
+  }
+
+  /**
+   * Claims the directory, until what is returned is disposed of; waits a moment for who has it.
+   * @param name of the volume, for the message. @throws {PsmaError} state/in-use
+   */
+  async claim(name: string): Promise<Disposable> {
+    const { reactor } = this.files;
+    for (let waitedMs = 0;; waitedMs += CLAIM_EVERY_MS) {
+      const claim = this.files.claim(`${this.path}/lock`);
+      if (typeof claim !== "number") return claim;
+      if (waitedMs >= CLAIM_WITHIN_MS) throw this.#inUse(name, claim);
+      await reactor.sleep(CLAIM_EVERY_MS);
+    }
+  }
+
+  #inUse(name: string, holder: number): PsmaError {
+    const who = holder === 0 ? "another process" : `process ${holder}`;
+    return new PsmaError("state/in-use", `Cannot open volume ${name}: ${who} serves it`, {
+      hint: `Stop that one first; ${this.path}/lock is claimed by who serves the volume.`,
+    });
   }
 
   /** @returns undefined when the volume was never made. @throws {PsmaError} state/manifest */

@@ -9,7 +9,7 @@ import { type BackendSpec, type ManifestFile, newManifest, Volume } from "../vol
 import type { DataPlaneContext } from "./context.ts";
 import { withPlainUri } from "./tls/way.ts";
 import type { OpenVolume } from "./messages.ts";
-import { VolumeDirectory } from "./volume_directory.ts";
+import { CLAIM_EVERY_MS, CLAIM_WITHIN_MS, VolumeDirectory } from "./volume_directory.ts";
 
 /** What an open volume's controls share. */
 export interface VolumeParts {
@@ -17,13 +17,30 @@ export interface VolumeParts {
   readonly directory: VolumeDirectory;
   readonly volume: Volume;
   readonly manifest: ManifestFile;
+  /** That no other process serves the volume from its directory. */
+  readonly claim: Disposable;
   /** Tells what happened to this volume. */
   readonly emit: MirrorEventSink;
 }
 
-/** @throws {PsmaError} not-found/manifest, state/manifest, state/short, store/unreachable, sys/... */
+/** @throws {PsmaError} not-found/manifest, state/manifest, state/short, state/in-use, store/unreachable, sys/... */
 export async function openParts(open: OpenVolume, context: DataPlaneContext): Promise<VolumeParts> {
   const directory = new VolumeDirectory(open.directory, context.files);
+  const claim = await directory.claim(open.name);
+  try {
+    return await openClaimed(open, context, directory, claim);
+  } catch (error) {
+    claim[Symbol.dispose]();
+    throw error;
+  }
+}
+
+async function openClaimed(
+  open: OpenVolume,
+  context: DataPlaneContext,
+  directory: VolumeDirectory,
+  claim: Disposable,
+): Promise<VolumeParts> {
   const manifest = directory.loadManifest() ?? await firstManifest(open, directory);
   const { name, size_bytes, active } = manifest.current;
   const backend = await openActive(name, active.backend, size_bytes, context);
@@ -39,7 +56,7 @@ export async function openParts(open: OpenVolume, context: DataPlaneContext): Pr
   });
   const emit: MirrorEventSink = (type, severity, message, data = {}) =>
     context.emit({ type, severity, volume: name, message, data });
-  return { context, directory, volume, manifest, emit };
+  return { context, directory, volume, manifest, claim, emit };
 }
 
 async function firstManifest(open: OpenVolume, directory: VolumeDirectory): Promise<ManifestFile> {
@@ -76,7 +93,7 @@ async function openActive(
 /**
  * @param expectedSizeBytes given for a backend that may be away now: it is then waited for, not refused.
  * @param volume whose backend it is, for the events of its connection.
- * @throws {PsmaError} store/unreachable, config/tls-file, sys/...
+ * @throws {PsmaError} store/unreachable, state/in-use, config/tls-file, sys/...
  */
 export async function openBackend(
   spec: BackendSpec,
@@ -85,7 +102,8 @@ export async function openBackend(
   volume?: string,
 ): Promise<Backend> {
   if (spec.type === "file") {
-    return new FileBackend({ path: spec.path, reactor, operations, direct: spec.direct ?? false });
+    const { path, direct = false } = spec;
+    return await whenFree(reactor, () => new FileBackend({ path, reactor, operations, direct }));
   }
   if (spec.type === "device") return new DeviceBackend({ path: spec.path, reactor, operations });
   return await withPlainUri(spec, ask, (way) =>
@@ -97,4 +115,17 @@ export async function openBackend(
       onEvent: (event) => repeats.tell({ ...event, ...(volume === undefined ? {} : { volume }) }),
       ...(expectedSizeBytes === undefined ? {} : { expectedSizeBytes }),
     }), { patient: expectedSizeBytes !== undefined });
+}
+
+/** Waits a moment for who has a file: see CLAIM_WITHIN_MS. */
+async function whenFree<T>(reactor: DataPlaneContext["reactor"], open: () => T): Promise<T> {
+  for (let waitedMs = 0;; waitedMs += CLAIM_EVERY_MS) {
+    try {
+      return open();
+    } catch (error) {
+      const isTaken = error instanceof PsmaError && error.code === "state/in-use";
+      if (!isTaken || waitedMs >= CLAIM_WITHIN_MS) throw error;
+    }
+    await reactor.sleep(CLAIM_EVERY_MS);
+  }
 }

@@ -1,4 +1,5 @@
 /** Quick file and socket calls that rooms above need besides the ring. */
+import { decodeClaims } from "../codec/mod.ts";
 import { cString, errno, libc, sysError } from "./libc.ts";
 
 const O_RDONLY = 0, O_RDWR = 2, O_CREAT = 0o100, O_EXCL = 0o200, O_CLOEXEC = 0o2000000;
@@ -39,6 +40,16 @@ export function closeFile(fd: number): void {
  */
 export function claimFile(fd: number): boolean {
   return libc().flock(fd, LOCK_EX_NB) >= 0 || errno() !== EAGAIN;
+}
+
+/** The process that has claimed what a descriptor leads to; undefined where the kernel does not tell. See proc_locks(5). */
+export function claimHolder(fd: number): number | undefined {
+  try {
+    const { dev, ino } = Deno.statSync(`/proc/self/fd/${fd}`);
+    return decodeClaims(Deno.readTextFileSync("/proc/locks"), dev, ino ?? 0);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Gives a claim up at once: the ring may keep the file itself for a moment after it is closed. */

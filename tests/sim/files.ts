@@ -17,6 +17,11 @@ export class VirtualFiles extends DiskFiles {
 
   override makeDirectory(): void {}
 
+  /** One process at a time lives here. */
+  override claim(): Disposable {
+    return { [Symbol.dispose]() {} };
+  }
+
   override remove(path: string): void {
     if (!this.machine.kernel.frozen) this.machine.disk.remove(path);
   }

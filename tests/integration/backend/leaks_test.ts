@@ -43,11 +43,12 @@ Deno.test({
   ...requires({ io_uring: true }),
   async fn() {
     using temp = tempDir();
-    const path = temp.file("disk");
-    await Deno.writeFile(path, new Uint8Array(1 << 20));
+    // A file has one user at a time.
+    const paths = Array.from({ length: AT_ONCE }, (_, index) => temp.file(`disk${index}`));
+    for (const path of paths) await Deno.writeFile(path, new Uint8Array(1 << 20));
     await inThread(async (thread) => {
       const { calls, clock, operations, reactor, requests, turns } = thread;
-      const once = async () => {
+      const once = async (path: string) => {
         const active = new FileBackend({ path, reactor, operations });
         const sizeBytes = active.sizeBytes;
         const volume = new Volume({
@@ -63,7 +64,7 @@ Deno.test({
         await volume.close();
         await active.close();
       };
-      const round = () => Promise.all(Array.from({ length: AT_ONCE }, once));
+      const round = () => Promise.all(paths.map(once));
       for (let i = 0; i < 10; i++) await round();
       const before = holdings(thread);
       for (let i = 0; i < TIMES / AT_ONCE; i++) await round();
