@@ -25,6 +25,7 @@ const O_RDONLY = 0,
   O_CLOEXEC = 0o2000000;
 const O_WRONLY_CREATE_TRUNCATE = 0o1101;
 const MAX_WAITERS = 4096;
+const EINTR = 4, EAGAIN = 11, ATTEMPTS = 20;
 const SMALL_BYTES = 4096, SMALL_MAX = 64;
 /** See `#arrivesSoon`. */
 const LOOK_MS = 0.05, LOOK_AFTER_MOST = 2, LOOK_AGAIN_AFTER = 64, LOOK_CREDIT_MAX = 16;
@@ -244,17 +245,23 @@ export class Reactor implements Turns {
       let written = 0;
       while (written < bytes.length) {
         const part = { address: memory.address + written, bytes: memory.bytes.subarray(written) };
-        written += check("write", await this.write(fd, written, part, bytes.length - written));
+        const left = bytes.length - written;
+        written += check(
+          "write",
+          await this.#untilTaken(() => this.write(fd, written, part, left)),
+        );
       }
-      check("sync", await this.fsync(fd));
+      check("sync", await this.#untilTaken(() => this.fsync(fd)));
     } finally {
       this.#release(memory);
       libc().close(fd);
     }
     const from = this.#copyOut(cString(temporary)), to = this.#copyOut(cString(path));
-    const renamed = await this.#wait(
-      [from, to],
-      (i) => this.ring.renameat(from.address, to.address, this.#kind, i),
+    const renamed = await this.#untilTaken(() =>
+      this.#wait(
+        [from, to],
+        (i) => this.ring.renameat(from.address, to.address, this.#kind, i),
+      )
     );
     this.#release(from);
     this.#release(to);
@@ -266,18 +273,29 @@ export class Reactor implements Turns {
     const fd = await this.#open(path, O_RDONLY | O_DIRECTORY, 0);
     if (fd < 0) throw sysError(`open ${path}`, fd);
     try {
-      const result = await this.fsync(fd);
+      const result = await this.#untilTaken(() => this.fsync(fd));
       if (result < 0) throw sysError(`sync ${path}`, result);
     } finally {
       libc().close(fd);
     }
   }
 
+  /** The kernel may ask for the same once more: it has done nothing then. */
+  async #untilTaken(attempt: () => Promise<number>): Promise<number> {
+    for (let tries = 1;; tries++) {
+      const result = await attempt();
+      if ((result !== -EINTR && result !== -EAGAIN) || tries === ATTEMPTS) return result;
+      await this.sleep(tries);
+    }
+  }
+
   async #open(path: string, flags: number, mode: number): Promise<number> {
     const memory = this.#copyOut(cString(path));
-    const fd = await this.#wait(
-      memory,
-      (i) => this.ring.openat(memory.address, flags | O_CLOEXEC, mode, this.#kind, i),
+    const fd = await this.#untilTaken(() =>
+      this.#wait(
+        memory,
+        (i) => this.ring.openat(memory.address, flags | O_CLOEXEC, mode, this.#kind, i),
+      )
     );
     this.#release(memory);
     return fd;
