@@ -16,5 +16,6 @@ export * from "./unverified_map.ts";
 export * from "./verify_record.ts";
 export * from "./fuse.ts";
 export * from "./fsmap.ts";
+export * from "./intent_log.ts";
 export * from "./fiemap.ts";
 export * from "./ublk.ts";
