@@ -1,6 +1,8 @@
 /** A volume's own files on a real disk: durable writes go over the ring, small reads and mappings are direct. */
 import { PsmaError } from "../core/mod.ts";
+import { RWF_DSYNC } from "../codec/mod.ts";
 import {
+  allocateMemory,
   claimFile,
   claimHolder,
   closeFile,
@@ -9,10 +11,13 @@ import {
   openFile,
   type Reactor,
   releaseFile,
+  sysError,
   unmapMemory,
 } from "../sys/mod.ts";
 import { bootId } from "./boot.ts";
-import type { MappedFile, VolumeFiles } from "../volume/mod.ts";
+import type { DurableBlocks, MappedFile, VolumeFiles } from "../volume/mod.ts";
+
+const EIO = 5;
 
 export class DiskFiles implements VolumeFiles {
   readonly bootId = bootId();
@@ -40,13 +45,53 @@ export class DiskFiles implements VolumeFiles {
       const memory = mapFile(fd, length);
       let mapped = true;
       const close = () => {
-        // Once only: by then the address may be another mapping's.
-        if (mapped) unmapMemory(memory);
+        if (!mapped) return;
+        // Once only: by then the address and the descriptor may be another mapping's.
         mapped = false;
+        unmapMemory(memory);
+        closeFile(fd);
       };
-      return { ...memory, close };
-    } finally {
+      const sync = async () => {
+        const result = await this.reactor.fsync(fd, true);
+        if (result < 0) throw sysError(`sync ${path}`, result);
+      };
+      return { ...memory, close, sync };
+    } catch (error) {
       closeFile(fd);
+      throw error;
+    }
+  }
+
+  openBlocks(path: string): DurableBlocks {
+    const fd = openFile(path);
+    if (!claimFile(fd)) {
+      closeFile(fd);
+      throw new PsmaError("state/in-use", `Cannot use ${path}: another process writes to it`);
+    }
+    return {
+      write: (at, bytes) => this.#writeDurably(fd, path, at, bytes),
+      close: () => {
+        // The ring may keep the file itself for a moment.
+        releaseFile(fd);
+        closeFile(fd);
+      },
+    };
+  }
+
+  async #writeDurably(fd: number, path: string, at: number, bytes: Uint8Array) {
+    const memory = allocateMemory(bytes.length);
+    memory.bytes.set(bytes);
+    try {
+      for (let done = 0; done < bytes.length;) {
+        const rest = { address: memory.address + done, bytes: memory.bytes.subarray(done) };
+        const length = bytes.length - done;
+        const result = await this.reactor.write(fd, at + done, rest, length, RWF_DSYNC);
+        // No bytes and no error: nothing would ever come of it.
+        if (result <= 0) throw sysError(`write ${path}`, result === 0 ? EIO : result);
+        done += result;
+      }
+    } finally {
+      unmapMemory(memory);
     }
   }
 

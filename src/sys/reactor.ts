@@ -159,11 +159,17 @@ export class Reactor implements Turns {
     return this.#wait(memory, (i) => this.ring.read(fd, at, memory.address, length, this.#kind, i));
   }
 
-  /** @returns bytes written, or a negative errno. */
-  write(fd: number, at: number, memory: Memory, length = memory.bytes.length): Promise<number> {
+  /** @param rwFlags RWF_DSYNC: durable when it resolves. @returns bytes written, or a negative errno. */
+  write(
+    fd: number,
+    at: number,
+    memory: Memory,
+    length = memory.bytes.length,
+    rwFlags = 0,
+  ): Promise<number> {
     return this.#wait(
       memory,
-      (i) => this.ring.write(fd, at, memory.address, length, 0, this.#kind, i),
+      (i) => this.ring.write(fd, at, memory.address, length, rwFlags, this.#kind, i),
     );
   }
 

@@ -138,6 +138,18 @@ export class ChangeMap {
     }
   }
 
+  /** True when the target may hold something un-flushed in [at, at + length). */
+  isUnstable(at: number, length: number): boolean {
+    const end = Math.min(this.chunks - 1, Math.floor((at + length - 1) / this.chunkBytes));
+    for (let chunk = Math.floor(at / this.chunkBytes); chunk <= end; chunk++) {
+      const word = chunk >>> 5, bit = 1 << (chunk & 31);
+      if (((this.#unstable[0][word] as number) | (this.#unstable[1][word] as number)) & bit) {
+        return true;
+      }
+    }
+    return false;
+  }
+
   isDirty(chunk: number): boolean {
     return ((this.#dirty[chunk >>> 5] as number) & (1 << (chunk & 31))) !== 0;
   }
@@ -194,6 +206,11 @@ export class ChangeMap {
       this.#dirty[word] = (this.#dirty[word] as number) & ~(1 << (chunk & 31));
       this.#dirtyChunks--;
     }
+  }
+
+  /** Makes every bit durable as it is when called, or as it is set later. @throws {PsmaError} sys/... */
+  sync(): Promise<void> {
+    return this.#file.sync();
   }
 
   close(): void {

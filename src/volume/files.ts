@@ -8,6 +8,19 @@ import type { Memory } from "../core/mod.ts";
 export interface MappedFile extends Memory {
   /** The bytes must not be touched afterwards. */
   close(): void;
+  /** Makes durable what the bytes were when it was called, or later ones. @throws {PsmaError} sys/... */
+  sync(): Promise<void>;
+}
+
+/** A small file that is written in place, block by block. */
+export interface DurableBlocks {
+  /**
+   * Resolves when the bytes are durable. A power loss before leaves any mixture of old and new sectors; so may
+   * a failure. @throws {PsmaError} sys/...
+   */
+  write(at: number, bytes: Uint8Array): Promise<void>;
+  /** Nothing may be under way. */
+  close(): void;
 }
 
 export interface VolumeFiles {
@@ -22,4 +35,9 @@ export interface VolumeFiles {
   replace(path: string, bytes: Uint8Array): Promise<void>;
   /** Maps a whole file that exists. @throws {PsmaError} sys/..., state/empty */
   map(path: string): MappedFile;
+  /**
+   * Opens a file that exists for writing in place, alone: nothing of another process is under way there.
+   * @throws {PsmaError} state/in-use, sys/...
+   */
+  openBlocks(path: string): DurableBlocks;
 }

@@ -18,6 +18,7 @@ export { OPERATION, OPERATION_FLAG } from "../backend/mod.ts";
 export * from "./change_map.ts";
 export * from "./counters.ts";
 export * from "./files.ts";
+export * from "./intent_log.ts";
 export * from "./link.ts";
 export * from "./manifest.ts";
 export * from "./requests.ts";

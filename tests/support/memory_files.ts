@@ -2,7 +2,7 @@
  * A volume's own files in memory, for rules that need no disk: mappings of one file share its bytes, as the
  * page cache lets them. Not promised: what a power loss would take.
  */
-import type { MappedFile, VolumeFiles } from "../../src/volume/mod.ts";
+import type { DurableBlocks, MappedFile, VolumeFiles } from "../../src/volume/mod.ts";
 
 export class MemoryFiles implements VolumeFiles {
   readonly #files = new Map<string, Uint8Array<ArrayBuffer>>();
@@ -27,6 +27,14 @@ export class MemoryFiles implements VolumeFiles {
     const bytes = this.#files.get(path);
     if (!bytes) throw new Error(`there is no file ${path}`);
     this.#mapped++;
-    return { address: 0, bytes, close: () => void this.#mapped-- };
+    const sync = () => Promise.resolve();
+    return { address: 0, bytes, close: () => void this.#mapped--, sync };
+  }
+
+  openBlocks(path: string): DurableBlocks {
+    const bytes = this.#files.get(path);
+    if (!bytes) throw new Error(`there is no file ${path}`);
+    const write = (at: number, block: Uint8Array) => Promise.resolve(bytes.set(block, at));
+    return { write, close: () => {} };
   }
 }

@@ -63,3 +63,24 @@ Deno.test({
       first.close();
     }),
 });
+
+Deno.test({
+  name: "DiskFiles syncs a mapped file, and writes blocks in place where nobody else does",
+  ...needs,
+  fn: () =>
+    withFiles(async (files, temp) => {
+      const path = temp.file("m.log");
+      await files.replace(path, new Uint8Array(8192).fill(1));
+      const mapped = files.map(path), blocks = files.openBlocks(path);
+      await blocks.write(4096, new Uint8Array(4096).fill(2));
+      assert.deepEqual([mapped.bytes[4095], mapped.bytes[4096], mapped.bytes[8191]], [1, 2, 2]);
+      mapped.bytes[0] = 3;
+      await mapped.sync();
+      assert.equal(files.read(path)?.[0], 3);
+      assert.throws(() => files.openBlocks(path), { code: "state/in-use" });
+      blocks.close();
+      files.openBlocks(path).close();
+      mapped.close();
+      mapped.close();
+    }),
+});
