@@ -164,7 +164,7 @@ export function defaultMirror(store: string, stores: readonly string[]): MirrorC
     rpo_ms: 300_000,
     max_rate_bytes_per_s: null,
     min_rate_bytes_per_s: 0,
-    durability: "power",
+    durability: "process",
     write_through_timeout_ms: 200,
     backup: "frozen",
     failover_after_ms: 5_000,

@@ -74,7 +74,10 @@ export interface MirrorTerms {
   readonly write_through_timeout_ms: number;
   /** How far the target may be behind while tracking. */
   readonly resync_interval_ms: number;
-  /** What the knowledge of differences survives without comparing everything: a kill, or a power loss too. */
+  /**
+   * What the knowledge of differences is to survive: a kill, or a power loss too. No mirror keeps the log yet
+   * that `power` needs (see `codec/intent_log.ts`): with either, everything is copied after a power loss.
+   */
   readonly durability: "process" | "power";
 }
 

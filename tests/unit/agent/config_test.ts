@@ -53,7 +53,7 @@ volumes:
     rpo_ms: 300_000,
     max_rate_bytes_per_s: 50 * 1024 ** 2,
     min_rate_bytes_per_s: 0,
-    durability: "power",
+    durability: "process",
     write_through_timeout_ms: 200,
     backup: "frozen",
     failover_after_ms: 5000,
