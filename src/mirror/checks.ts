@@ -9,6 +9,8 @@ import { PsmaError } from "../core/mod.ts";
 import { CHECK, type MirrorLink, type Range, type Volume } from "../volume/mod.ts";
 
 const BATCH = 64;
+/** While writes go through: the longer an answer is on its way, the more of them taint what it is about. */
+const BATCH_WRITTEN_THROUGH = 16;
 const MAX_BATCHES = 4;
 const MAX_STRIKES = 3;
 
@@ -59,7 +61,8 @@ export class DigestChecks {
   async add(extent: CopiedExtent): Promise<void> {
     this.#collecting.push(extent);
     this.#unsettled.add(extent);
-    if (this.#collecting.length < BATCH) return;
+    const most = this.options.link.writeThrough ? BATCH_WRITTEN_THROUGH : BATCH;
+    if (this.#collecting.length < most) return;
     while (this.#running.size >= MAX_BATCHES) await Promise.race(this.#running);
     this.#start();
   }
@@ -92,16 +95,21 @@ export class DigestChecks {
     try {
       const ranges = batch.map(({ at, length }) => ({ at, length }));
       const digests = await Promise.race([ask(ranges), this.#abandoned]);
+      const again: CopiedExtent[] = [];
       for (const [index, extent] of batch.entries()) {
         if (link.hasCheck(extent, CHECK.tainted)) {
-          await this.#checkAgain(extent);
-          settle(extent);
-        } else {
-          settle(extent);
-          link.setCheck(extent, CHECK.none);
-          this.#compare(extent, extent.digest, digests[index]);
+          again.push(extent);
+          continue;
         }
+        settle(extent);
+        link.setCheck(extent, CHECK.none);
+        this.#compare(extent, extent.digest, digests[index]);
       }
+      const outcomes = await Promise.allSettled(again.map(async (extent) => {
+        await this.#checkAgain(extent);
+        settle(extent);
+      }));
+      for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
     } finally {
       for (const extent of unsettled) {
         link.setCheck(extent, CHECK.none);

@@ -10,7 +10,6 @@
  */
 import { PsmaError, type Turns } from "../core/mod.ts";
 import { CHECK, type MirrorLink, type Range, type Volume } from "../volume/mod.ts";
-import { EXTENT_BYTES } from "./copier.ts";
 
 const LANES = 4;
 
@@ -32,6 +31,8 @@ export interface ComparisonOptions {
   /** The digest of the source's bytes as they are now. */
   readonly digestSource: (range: Range) => Promise<string>;
   readonly flushTarget: () => Promise<void>;
+  /** How much may be read at once. A write in it spoils the answer about all of it. */
+  readonly stepBytes: () => number;
   /** Rejects after the write-through time limit. */
   readonly limit: <T>(work: Promise<T>) => Promise<T>;
   /** So many digests of the target were compared. */
@@ -136,7 +137,8 @@ export class Comparison {
       else verdicts.set(chunk, verdict);
     }
     try {
-      const runs = runsOf(watched, EXTENT_BYTES / this.options.link.map.chunkBytes);
+      const { stepBytes, link: { map } } = this.options;
+      const runs = runsOf(watched, Math.max(1, Math.floor(stepBytes() / map.chunkBytes)));
       const equal = await this.#digestsEqual(runs.map((run) => this.#extentOf(run)));
       for (const [index, run] of runs.entries()) {
         // One chunk's write makes the whole extent's digests say nothing.

@@ -1,7 +1,50 @@
-/** What a converge met until its time had run out, to say why the mirror did not get ready. */
+/** What a converge met: whether rounds are worth it, and why the mirror did not get ready. */
 import { PsmaError } from "../core/mod.ts";
-import type { MirrorLink } from "../volume/mod.ts";
+import type { ChangeMap, MirrorLink } from "../volume/mod.ts";
 import type { MirrorEventSink } from "./events.ts";
+
+/** After so many copied bytes it is seen how many became dirty meanwhile. */
+const LOOK_EVERY_BYTES = 16 * 2 ** 20;
+/** Of what was copied: from where on a writer makes rounds without write-through useless. */
+const KEEPS_UP = 0.5;
+/** More than this is not copied under write-through that a round can still make less. */
+const MOST_BYTES_WRITTEN_THROUGH = 2 * 2 ** 30;
+
+interface Copied {
+  readonly copiedBytes: number;
+}
+
+type Changed = Pick<MirrorLink, "changedBytes"> & { readonly map: Pick<ChangeMap, "dirtyBytes"> };
+
+/** During one round: whether the application makes dirty what was copied, about as fast as it is copied. */
+export class WriterWatch {
+  #changedBytes: number;
+  #copiedBytes: number;
+  #kept = false;
+
+  constructor(readonly link: Changed, readonly copier: Copied) {
+    this.#changedBytes = link.changedBytes;
+    this.#copiedBytes = copier.copiedBytes;
+  }
+
+  /** Then only write-through gets ahead of it, and the round may end. */
+  get keepsUp(): boolean {
+    const { link, copier } = this;
+    const copied = copier.copiedBytes - this.#copiedBytes;
+    if (this.#kept || copied < LOOK_EVERY_BYTES) return this.#kept;
+    const changed = link.changedBytes - this.#changedBytes;
+    this.#kept = changed > copied * KEEPS_UP &&
+      link.map.dirtyBytes <= MOST_BYTES_WRITTEN_THROUGH;
+    this.#changedBytes = link.changedBytes;
+    this.#copiedBytes = copier.copiedBytes;
+    return this.#kept;
+  }
+
+  /** It was seen to. */
+  get kept(): boolean {
+    return this.#kept;
+  }
+}
 
 export class ConvergenceWatch {
   readonly #changedBytes: number;
@@ -9,7 +52,7 @@ export class ConvergenceWatch {
 
   constructor(
     readonly link: MirrorLink,
-    readonly copier: { readonly copiedBytes: number },
+    readonly copier: Copied,
     readonly timeoutMs: number,
   ) {
     this.#changedBytes = link.changedBytes;

@@ -49,15 +49,15 @@ export class Copier {
   }
 
   /**
-   * One pass over the dirty bitmap. @throws {PsmaError} io/... when a copy failed: its extent is dirty again.
+   * One pass over the dirty bitmap. @param isFutile true ends it early. @throws {PsmaError} io/... when a copy failed: its extent is dirty again.
    */
-  async round(mode: CopyMode): Promise<void> {
+  async round(mode: CopyMode, isFutile: () => boolean = () => false): Promise<void> {
     this.#cursor = 0;
     this.#stop = false;
     const failures: unknown[] = [];
     await Promise.all(this.#buffers.map(async (buffer) => {
       try {
-        while (!this.#stop && await this.#copyNext(mode, buffer));
+        while (!this.#stop && !isFutile() && await this.#copyNext(mode, buffer));
       } catch (error) {
         this.#stop = true;
         failures.push(error);

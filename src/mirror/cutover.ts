@@ -23,7 +23,8 @@ import {
   type Placement,
   type Volume,
 } from "../volume/mod.ts";
-import type { Mirror, TargetControl } from "./mirror.ts";
+import type { Mirror } from "./mirror.ts";
+import type { TargetControl } from "./target_control.ts";
 import type { CutoverWindow } from "./window.ts";
 
 const COMMIT_RETRY_FIRST_MS = 50, COMMIT_RETRY_MAX_MS = 1000;

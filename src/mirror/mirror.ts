@@ -10,13 +10,15 @@ import { type Clock, type MemorySource, PsmaError, toPsmaError, type Turns } fro
 import type { BackendCalls } from "../backend/mod.ts";
 import type { MirrorLink, MirrorRecord, Range, Volume } from "../volume/mod.ts";
 import { DigestChecks } from "./checks.ts";
-import { ConvergenceWatch } from "./convergence.ts";
+import { ConvergenceWatch, WriterWatch } from "./convergence.ts";
 import { Copier } from "./copier.ts";
 import { type Digest, DIGEST_ALGORITHM } from "./digest.ts";
 import type { MirrorEventSink } from "./events.ts";
 import { type ApplicationLoad, limitsOf, type PaceLimits, Pacer } from "./pace.ts";
+import type { MirrorProgress } from "./progress.ts";
 import { RateMeter } from "./rate_meter.ts";
 import { type MirrorEvent, type MirrorState, next, step } from "./state.ts";
+import type { TargetControl } from "./target_control.ts";
 import { MirrorVerification } from "./verification.ts";
 
 const RETRY_FIRST_MS = 100, RETRY_MAX_MS = 5000;
@@ -28,14 +30,6 @@ const ROUNDS_BEFORE_WRITE_THROUGH = 4;
 const GAINED_LITTLE = 0.5;
 /** Pauses before a mirror that is to be ready always tries it again, and how long it must last to begin anew. */
 const READY_PAUSE_MS_MIN = 500, READY_PAUSE_MS_MAX = 60_000, LASTED_MS = 60_000;
-
-/** What only the target's store can do. */
-export interface TargetControl {
-  /** Digests of what the target persisted, one per range, in order. */
-  digests(ranges: readonly Range[]): Promise<readonly string[]>;
-  /** Fences every writer below `epoch`; durable when it resolves. */
-  promote(epoch: number): Promise<void>;
-}
 
 export interface MirrorOptions {
   readonly record: MirrorRecord;
@@ -54,27 +48,6 @@ export interface MirrorOptions {
   readonly keepsReady?: boolean;
 }
 
-/** Numbers for status. Bytes, milliseconds, bytes per second, seconds. */
-export interface MirrorProgress {
-  readonly state: MirrorState;
-  readonly reason: string | undefined;
-  readonly copiedBytes: number;
-  readonly changedBytes: number;
-  readonly dirtyBytes: number;
-  readonly rateBytesPerSecond: number;
-  readonly lagMs: number | null;
-  readonly etaSeconds: number | null;
-  readonly rounds: number;
-  readonly writeThrough: boolean;
-  /** `unverifiedBytes`: written through and not compared since. */
-  readonly digests: {
-    algorithm: string;
-    checked: number;
-    mismatched: number;
-    unverifiedBytes: number;
-  };
-}
-
 export class Mirror {
   readonly checks: DigestChecks;
   readonly copier: Copier;
@@ -86,6 +59,8 @@ export class Mirror {
   #state: MirrorState;
   #reason: string | undefined;
   #wantReady = false;
+  /** How many wait for it to get ready. */
+  #awaiting = 0;
   #watching = false;
   #ended = false;
   #finished: Promise<void> | undefined;
@@ -108,7 +83,15 @@ export class Mirror {
     this.#rate = new RateMeter(clock);
     const { counters } = volume, sleep = (ms: number) => turns.sleep(ms);
     const { undisturbed } = options, limits = limitsOf(record.terms);
-    this.#pacer = new Pacer({ counters, clock, sleep, limits, undisturbed });
+    this.#pacer = new Pacer({
+      counters,
+      clock,
+      sleep,
+      limits,
+      undisturbed,
+      isWriteThrough: () => link.writeThrough,
+      isUrgent: () => this.#awaiting > 0,
+    });
     this.checks = new DigestChecks({
       volume,
       link,
@@ -211,6 +194,15 @@ export class Mirror {
    * @throws {PsmaError} timeout/converge, or state/paused, or why the mirror failed.
    */
   async converge(timeoutMs: number): Promise<void> {
+    this.#awaiting++;
+    try {
+      await this.#reachReady(timeoutMs);
+    } finally {
+      this.#awaiting--;
+    }
+  }
+
+  async #reachReady(timeoutMs: number): Promise<void> {
     const { clock, turns } = this.#options;
     const begunMs = clock.monotonicMs(), deadline = begunMs + timeoutMs;
     const watch = new ConvergenceWatch(this.#options.link, this.copier, timeoutMs);
@@ -320,7 +312,8 @@ export class Mirror {
     } else if (this.#mayConverge && this.#state !== "requested") await this.#converge();
     else if (this.#state === "converging") this.#to("fell-back");
     else if (this.#state === "tracking") {
-      await this.#wait(this.#untilNextMs(record.terms.resync_interval_ms));
+      const isWhole = this.#rounds > 0;
+      await this.#wait(this.#untilNextMs(isWhole ? record.terms.resync_interval_ms : 0));
       if (this.#state !== "tracking" || this.#mayConverge || this.#ended) return;
       if (!this.verification.isRunning) this.#pacer.observeUndisturbed();
       if (link.map.dirtyChunks > 0) await this.#round("round");
@@ -333,25 +326,30 @@ export class Mirror {
     if (next(this.#state, event)) this.#to(event);
     const startedMs = this.#options.clock.monotonicMs();
     await this.#copyTracking();
+    // Ended early, for write-through to be entered now.
+    if (this.#mayConverge && this.#gainedLittle) return;
     await this.copier.flushTarget();
     if (!next(this.#state, "round-done")) return;
     this.#rounds++;
     this.#completeSinceMs = startedMs;
     this.#reason = undefined;
     this.#to("round-done");
-    if (this.#rounds === 1 && event === "first-round") {
-      this.#options.emit("mirror.synced", "info", "The mirror has what the volume had", {
-        copied_bytes: this.copier.copiedBytes,
-        digests_checked: this.checks.checked,
-      });
-    }
+    if (this.#rounds === 1) this.#tellSynced();
+  }
+
+  #tellSynced() {
+    this.#options.emit("mirror.synced", "info", "The mirror has what the volume had", {
+      copied_bytes: this.copier.copiedBytes,
+      digests_checked: this.checks.checked,
+    });
   }
 
   async #copyTracking() {
-    const { link: { map } } = this.#options, before = map.dirtyBytes;
-    await this.copier.round("tracking");
+    const { link } = this.#options, { map } = link, before = map.dirtyBytes;
+    const writer = new WriterWatch(link, this.copier);
+    await this.copier.round("tracking", () => this.#mayConverge && writer.keepsUp);
     await this.checks.settle();
-    this.#gainedLittle = map.dirtyBytes > before * GAINED_LITTLE;
+    this.#gainedLittle = writer.kept || map.dirtyBytes > before * GAINED_LITTLE;
   }
 
   async #converge() {
@@ -382,6 +380,8 @@ export class Mirror {
     this.#reason = undefined;
     this.#completeSinceMs = this.#options.clock.monotonicMs();
     this.#to("all-clean");
+    // Write-through was entered before the first round had ended.
+    if (this.#rounds === 0 && ++this.#rounds > 0) this.#tellSynced();
     this.#readySinceMs = this.#options.clock.monotonicMs();
     if (!this.#keepsReady) return;
     this.#options.emit("mirror.in-step", "info", "Every acknowledged write is on both stores");

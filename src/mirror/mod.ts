@@ -6,5 +6,6 @@ export type { MirrorEventSink } from "./events.ts";
 export * from "./mirror.ts";
 export { type ApplicationLoad, LoadMark, type PaceLimits } from "./pace.ts";
 export { type MirrorState, next } from "./state.ts";
+export type { TargetControl } from "./target_control.ts";
 export * from "./window.ts";
 export { Verify, type VerifyOptions } from "./verify.ts";

@@ -5,6 +5,7 @@
  *
  * What "without a mirror" means is measured: before the mirror began where that was seen, else in short stretches
  * without copies; the latter go on for as long as copying does, because the application changes its ways.
+ * Writes that go to both sides are slower by themselves: what they are like alone is measured apart.
  * A request waits in its socket where no counter sees it while the thread copies, so steps are short and apart.
  */
 import type { Clock } from "../core/mod.ts";
@@ -19,6 +20,12 @@ const UNLIMITED = 64 * 2 ** 30;
  * the tail is the scheduler's, which slower copies only prolong.
  */
 const FLOOR_BYTES_PER_S = 24 * MIB;
+/**
+ * The same while somebody waits for a mirror to get ready: they have asked for the switch, and by a deadline.
+ * Above some hundred steps per second the application's tail is the steps', not their number's: slower copies
+ * would only keep it so for longer.
+ */
+const URGENT_BYTES_PER_S = 160 * MIB;
 const START_BYTES_PER_S = 32 * MIB, STEP_UP_BYTES_PER_S = 8 * MIB, BUSY_BYTES_PER_S_MAX = 256 * MIB;
 /** Fewer operations per second alone may be the application's own choice: no reason to go below this rate. */
 const POLITE_BYTES_PER_S = 32 * MIB;
@@ -118,6 +125,10 @@ export interface PacerOptions {
   readonly limits: PaceLimits;
   /** The application as it was before the mirror began, where that was seen. */
   readonly undisturbed?: ApplicationLoad | undefined;
+  /** Whether every write goes to both sides now. */
+  readonly isWriteThrough: () => boolean;
+  /** Whether somebody waits for the copier's end now. */
+  readonly isUrgent: () => boolean;
 }
 
 export class Pacer {
@@ -127,7 +138,9 @@ export class Pacer {
   #rate = START_BYTES_PER_S;
   #tokens = 0;
   #refilledMs: number;
-  #undisturbed: ApplicationLoad | undefined;
+  /** Of writes to the source alone, and of those to both sides. */
+  readonly #undisturbed = new Map<boolean, ApplicationLoad>();
+  #wasWriteThrough: boolean;
   #period: LoadMark;
   #transfers: number;
   #lastRequestMs = -Infinity;
@@ -139,7 +152,8 @@ export class Pacer {
   constructor(options: PacerOptions) {
     const { counters, clock } = options, now = clock.monotonicMs();
     this.#options = options;
-    this.#undisturbed = options.undisturbed;
+    if (options.undisturbed !== undefined) this.#undisturbed.set(false, options.undisturbed);
+    this.#wasWriteThrough = options.isWriteThrough();
     this.#refilledMs = now;
     this.#transfers = counters.transfers;
     this.#period = new LoadMark(counters, now);
@@ -157,7 +171,7 @@ export class Pacer {
 
   /** What may be copied per second at the moment. */
   get rateBytesPerSecond(): number {
-    return this.#isBusy() ? this.#rate : this.#ceiling;
+    return this.#isBusy() ? Math.max(this.#rate, this.#lowest) : this.#ceiling;
   }
 
   /** How large the next step may be: a request that comes meanwhile waits for its end. */
@@ -199,6 +213,14 @@ export class Pacer {
     this.#tokens += bytes;
   }
 
+  /** Beside a working application. */
+  get #lowest(): number {
+    const floor = this.#options.isUrgent()
+      ? Math.max(this.#floor, URGENT_BYTES_PER_S)
+      : this.#floor;
+    return Math.min(floor, this.#ceiling);
+  }
+
   #isBusy(): boolean {
     const { counters, clock } = this.#options, { transfers } = counters;
     const now = clock.monotonicMs();
@@ -212,10 +234,8 @@ export class Pacer {
   }
 
   #meet(now: number) {
-    this.#rate = Math.min(
-      Math.max(Math.min(this.#rate, START_BYTES_PER_S), this.#floor),
-      this.#ceiling,
-    );
+    const rate = Math.max(Math.min(this.#rate, START_BYTES_PER_S), this.#lowest);
+    this.#rate = Math.min(rate, this.#ceiling);
     this.#tokens = Math.min(this.#tokens, 0);
     this.#refilledMs = now;
     this.#beginPeriod(now);
@@ -225,21 +245,33 @@ export class Pacer {
   #waitMs(): number {
     const isBusy = this.#isBusy(), now = this.#options.clock.monotonicMs();
     if (isBusy) {
+      this.#noticeWriteThrough(now);
       const lookMs = this.#lookMs(now);
       if (lookMs > 0) return lookMs;
       this.#adjust(now);
     } else this.#look = undefined;
-    const rate = isBusy ? this.#rate : this.#ceiling;
+    const rate = isBusy ? Math.max(this.#rate, this.#lowest) : this.#ceiling;
     // What was left out earns nothing beyond one step: bursts are what hurts.
     this.#tokens = Math.min(this.#tokens + (now - this.#refilledMs) / 1000 * rate, 0);
     this.#refilledMs = now;
     return -this.#tokens / rate * 1000;
   }
 
+  /** What was seen until then says nothing about now. */
+  #noticeWriteThrough(now: number) {
+    const isWriteThrough = this.#options.isWriteThrough();
+    if (isWriteThrough === this.#wasWriteThrough) return;
+    this.#wasWriteThrough = isWriteThrough;
+    this.#look = undefined;
+    if (!this.#undisturbed.has(isWriteThrough)) this.#lookAtMs = now;
+    this.#beginPeriod(now);
+  }
+
   /** Looks, when it is time, how the application fares alone. @returns how long it takes still. */
   #lookMs(now: number): number {
     if (this.#look === undefined) {
-      if (now < this.#lookAtMs || this.#floor > FLOOR_BYTES_PER_S) return 0;
+      const isForced = this.#floor > FLOOR_BYTES_PER_S || this.#options.isUrgent();
+      if (now < this.#lookAtMs || isForced) return 0;
       this.#look = new LoadMark(this.#options.counters, now);
     }
     const leftMs = this.#look.atMs + LOOK_MS - now;
@@ -253,26 +285,30 @@ export class Pacer {
 
   #learn(seen: ApplicationLoad) {
     if (seen.requests < FEW_REQUESTS) return;
-    const before = this.#undisturbed;
+    const mode = this.#wasWriteThrough, before = this.#undisturbed.get(mode);
     const blend = (old: number, fresh: number) => old * 0.7 + fresh * 0.3;
-    this.#undisturbed = before === undefined ? seen : {
+    const learned = before === undefined ? seen : {
       requests: seen.requests,
       iops: blend(before.iops, seen.iops),
       meanMicros: blend(before.meanMicros, seen.meanMicros),
       p99Micros: blend(before.p99Micros, seen.p99Micros),
     };
+    this.#undisturbed.set(mode, learned);
   }
 
   #adjust(now: number) {
     const elapsedMs = now - this.#period.atMs;
     const isEnough = this.#period.requests >= ENOUGH_REQUESTS;
     if (elapsedMs < PERIOD_MS || (!isEnough && elapsedMs < PERIOD_MS_MAX)) return;
-    this.#rate = nextRate({
+    const undisturbed = this.#undisturbed.get(this.#wasWriteThrough);
+    // Nobody looks while somebody waits: without a measure there is no reason to go up.
+    const isBlind = undisturbed === undefined && this.#options.isUrgent();
+    this.#rate = isBlind ? this.#lowest : nextRate({
       rate: this.#rate,
-      floor: Math.min(this.#floor, this.#ceiling),
+      floor: this.#lowest,
       ceiling: this.#ceiling,
       now: this.#period.until(now),
-      undisturbed: this.#undisturbed,
+      undisturbed,
     });
     this.#beginPeriod(now);
   }

@@ -8,6 +8,9 @@ import type { Pacer } from "./pace.ts";
 import { Verify, type VerifyOptions } from "./verify.ts";
 import { VerifyGate } from "./verify_gate.ts";
 
+/** Of what copying costs the application: nothing is sent, nothing is written. */
+const COMPARING_COSTS = 0.5;
+
 export interface MirrorVerificationOptions {
   readonly volume: Volume;
   readonly link: MirrorLink;
@@ -40,6 +43,7 @@ export class MirrorVerification {
       ask,
       digestSource: (range) => copier.digestSource(range),
       flushTarget: () => copier.flushTarget(),
+      stepBytes: () => pacer.stepBytes,
       limit,
       onCompared: (count) => void (checks.checked += count),
     });
@@ -47,7 +51,7 @@ export class MirrorVerification {
       link,
       clock,
       comparison: this.#comparison,
-      admit: (bytes) => pacer.admit(bytes),
+      admit: (bytes) => pacer.admit(bytes * COMPARING_COSTS),
       onUnequal: (chunk) => this.#foundUnequal(this.#comparison.rangeOf(chunk), true),
     });
   }

@@ -248,6 +248,40 @@ Deno.test({
 });
 
 Deno.test({
+  name: "Mirror copies the dirty chunks once and nothing else after random writes to 1 % of them",
+  ...needs,
+  async fn() {
+    using temp = tempDir();
+    await inThread(async (thread) => {
+      const sizeBytes = 256 * MIB, one = await rig(thread, temp, sizeBytes);
+      const { mirror, link } = await startMirror(one, "target");
+      const settled = (rounds: number) =>
+        until(thread, () => {
+          const { state, rounds: done, dirtyBytes } = mirror.progress();
+          return state === "tracking" && done >= rounds && dirtyBytes === 0;
+        }, `round ${rounds}`);
+      await settled(1);
+      mirror.pause();
+      const writer = new VerifyingWriter(thread, one.volume, seededRng(9));
+      writer.start(4);
+      await writer.written(link.map.chunks / 100);
+      await writer.stop();
+      const { dirtyBytes } = mirror.progress(), before = mirror.copier.copiedBytes;
+      const blockBytes = writer.versions.filter((version) => version > 0).length * BLOCK_BYTES;
+      assert.ok(blockBytes > 0.9 * sizeBytes / 100 * BLOCK_BYTES / link.map.chunkBytes);
+      assert.ok(dirtyBytes < 0.02 * sizeBytes, `${dirtyBytes} dirty`);
+      mirror.resume();
+      await settled(2);
+      const copied = mirror.copier.copiedBytes - before;
+      assert.ok(copied <= 1.05 * dirtyBytes, `${copied} copied of ${dirtyBytes} dirty`);
+      assert.deepEqual(await differing(thread, one.volume, link), []);
+      await mirror.end();
+      await one.volume.detachLink();
+    });
+  },
+});
+
+Deno.test({
   name: "Volume tracks also the writes that were in flight when its mirror began",
   ...needs,
   async fn() {

@@ -58,23 +58,32 @@ class Loop {
   readonly pacer: Pacer;
   #requestsDue = 0;
   iops = 0;
+  isWriteThrough = false;
+  isUrgent = false;
 
-  constructor(limits: Partial<PaceLimits> = {}, readonly capacity = 400 * MIB) {
+  constructor(
+    limits: Partial<PaceLimits> = {},
+    readonly capacity = 400 * MIB,
+    undisturbed?: ApplicationLoad,
+  ) {
     this.pacer = new Pacer({
       counters: this.counters,
       clock: this.clock,
       sleep: (ms) => this.pass(ms),
       limits: { floor_bytes_per_s: 0, ceiling_bytes_per_s: null, ...limits },
+      isWriteThrough: () => this.isWriteThrough,
+      isUrgent: () => this.isUrgent,
+      undisturbed,
     });
   }
 
-  /** Requests take 50 to 150 µs; one that comes while a step is copied waits for its end before. */
+  /** Requests take 50 to 150 µs, to both sides 400 more; one that comes while a step is copied waits for its end before. */
   pass(ms: number, isCopying = false): Promise<void> {
     this.nowMs += ms;
     this.#requestsDue += this.iops * ms / 1000;
     for (; this.#requestsDue >= 1; this.#requestsDue--) {
       const waited = isCopying ? this.#rng.float() * ms * 1000 : 0;
-      const micros = waited + 50 + this.#rng.float() * 100;
+      const micros = waited + (this.isWriteThrough ? 450 : 50) + this.#rng.float() * 100;
       this.counters.record(OPERATION.write, 0, 4096, micros, 0);
     }
     return Promise.resolve();
@@ -140,6 +149,34 @@ Deno.test("Pacer keeps the operator's ceiling, busy and idle, and the floor over
   const floored = new Loop({ floor_bytes_per_s: 100 * MIB }, 120 * MIB);
   floored.iops = 10_000;
   assert.ok(await floored.copyFor(3000) >= 95 * MIB);
+});
+
+Deno.test("Pacer goes faster while somebody waits, under the operator's ceiling, and no longer", async () => {
+  const loop = new Loop();
+  loop.iops = 10_000;
+  await loop.copyFor(3000);
+  loop.isUrgent = true;
+  const urgent = await loop.copyFor(1000);
+  assert.ok(urgent >= 120 * MIB, `${urgent / MIB} MiB/s`);
+  loop.pacer.setLimits({ floor_bytes_per_s: 0, ceiling_bytes_per_s: 10 * MIB });
+  assert.ok(await loop.copyFor(1000) <= 11 * MIB);
+  loop.pacer.setLimits({ floor_bytes_per_s: 0, ceiling_bytes_per_s: null });
+  loop.isUrgent = false;
+  await loop.copyFor(3000);
+  assert.ok(await loop.copyFor(1000) <= 100 * MIB);
+});
+
+Deno.test("Pacer takes writes to both sides, slower by themselves, for no reason to give way", async () => {
+  const undisturbed = { requests: 10_000, iops: 10_000, meanMicros: 100, p99Micros: 150 };
+  const loop = new Loop({}, 4096 * MIB, undisturbed);
+  loop.iops = 10_000;
+  await loop.copyFor(2000);
+  loop.isWriteThrough = true;
+  await loop.copyFor(3000);
+  const both = await loop.copyFor(2000);
+  loop.isWriteThrough = false;
+  await loop.copyFor(3000);
+  assert.ok(both >= 0.7 * await loop.copyFor(2000), `${both / MIB} MiB/s`);
 });
 
 Deno.test("Pacer lets a copier go soon that is over, however low the ceiling", async () => {
