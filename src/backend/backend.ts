@@ -48,6 +48,8 @@ export interface Backend {
   readonly connected: boolean;
   /** True once its server lets us in no more, for good: another has taken the bytes over. */
   readonly fenced?: boolean;
+  /** Why it is not connected, where that is known. */
+  readonly fault?: string | undefined;
   /** Called when the transport was lost: what was written and not flushed may be gone on the other side. */
   onLost: (() => void) | undefined;
   /** Waits for operations in flight; nothing may be submitted any more. */

@@ -1,4 +1,5 @@
 /** Where a volume's bytes live: one interface, one table of operations. */
+export { AwaitedBackend } from "./awaited.ts";
 export * from "./backend.ts";
 export * from "./batch_clock.ts";
 export * from "./device.ts";

@@ -120,6 +120,12 @@ export class DiskFiles implements VolumeFiles {
     Deno.mkdirSync(path, { recursive: true, mode: 0o700 });
   }
 
+  /** Names of the files in a directory. */
+  list(directory: string): string[] {
+    return Array.from(Deno.readDirSync(directory)).filter((one) => one.isFile)
+      .map((one) => one.name);
+  }
+
   /** What is not there is no error. */
   remove(path: string): void {
     try {

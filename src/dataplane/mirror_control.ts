@@ -3,7 +3,7 @@
  * restart from its change map, which is exact after a kill. At most one at a time.
  */
 import { PsmaError, toPsmaError } from "../core/mod.ts";
-import type { Backend } from "../backend/mod.ts";
+import { AwaitedBackend, type Backend } from "../backend/mod.ts";
 import { DIGEST_ALGORITHM, Mirror, type MirrorEventSink } from "../mirror/mod.ts";
 import {
   type ChangeMap,
@@ -13,7 +13,6 @@ import {
 } from "../volume/mod.ts";
 import type { LatencyBaseline } from "./latency_baseline.ts";
 import type { MirrorStatus, StartMirror } from "./messages.ts";
-import { sweepReverse } from "./reverse.ts";
 import { targetControl } from "./target_control.ts";
 import { openBackend, type VolumeParts } from "./volume_opening.ts";
 
@@ -37,14 +36,13 @@ export class MirrorControl {
 
   /** Goes on with the mirror that the manifest names, if it names one. */
   async recover(): Promise<void> {
-    const { context, directory, manifest, volume } = this.parts;
+    const { directory, manifest, volume } = this.parts;
     const record = manifest.current.mirror;
-    sweepReverse(this.parts);
+    directory.removeOtherMaps(record?.id);
     if (!record) return;
     const map = await this.#openMap(record.id);
     const unverified = await directory.openUnverified(record.id, map.chunks);
-    const { backend, size_bytes } = record.target;
-    const target = await openBackend(backend, context, size_bytes, volume.name);
+    const target = await this.#openTarget(record, map);
     const link = new MirrorLink(target, map, unverified);
     link.forgetBeyond(volume.sizeBytes);
     volume.attachLink(link);
@@ -74,8 +72,12 @@ export class MirrorControl {
     const link = new MirrorLink(target, map, unverified);
     volume.attachLink(link);
     try {
-      const extents = await volume.active.dataExtents(0, volume.sizeBytes);
-      for (const { at, length } of extents) map.markDirty(at, length);
+      // In a target that held data before, a hole of the source is to be one, too.
+      if (start.compare) map.markDoubtful(0, volume.sizeBytes);
+      else {
+        const extents = await volume.active.dataExtents(0, volume.sizeBytes);
+        for (const { at, length } of extents) map.markDirty(at, length);
+      }
       await manifest.commit((now) => ({ ...now, mirror: record }));
     } catch (error) {
       await volume.detachLink();
@@ -92,6 +94,42 @@ export class MirrorControl {
     });
   }
 
+  /** One that cannot be opened is waited for: the volume serves without it, and tracks what it lacks. */
+  async #openTarget({ target }: MirrorRecord, map: ChangeMap): Promise<Backend> {
+    const { context, emit, volume } = this.parts, { size_bytes } = target;
+    const open = async () => {
+      const backend = await openBackend(target.backend, context, size_bytes, volume.name);
+      if (backend.sizeBytes >= volume.sizeBytes) return backend;
+      await backend.close();
+      throw new PsmaError(
+        "state/short",
+        `Cannot mirror to ${backend.description}: it has ${backend.sizeBytes} bytes, ` +
+          `${volume.sizeBytes} are needed`,
+      );
+    };
+    try {
+      return await open();
+    } catch (error) {
+      const fault = toPsmaError(error);
+      emit("mirror.target-away", "warning", `The mirror waits for its target: ${fault.message}`);
+      return new AwaitedBackend({
+        description: target.store_volume,
+        sizeBytes: size_bytes,
+        operations: context.operations,
+        turns: context.reactor,
+        fault,
+        open,
+        onOpened: (backend) => {
+          // The mirror has ended, and its map is closed.
+          if (volume.link?.map !== map) return;
+          // Whatever has become of it meanwhile, only a comparison tells.
+          map.markDoubtful(0, volume.sizeBytes);
+          emit("mirror.target-back", "info", `${backend.description} is open, and compared`);
+        },
+      });
+    }
+  }
+
   /** A map that cannot be read costs a full resync, never the volume. */
   async #openMap(id: string): Promise<ChangeMap> {
     const { directory, emit, manifest, volume } = this.parts;
@@ -99,7 +137,7 @@ export class MirrorControl {
       return directory.openMap(id);
     } catch (error) {
       const { message } = toPsmaError(error);
-      emit("mirror.map-lost", "warning", `Everything is copied again: ${message}`);
+      emit("mirror.map-lost", "warning", `Everything is compared again: ${message}`);
       // With a backup that is followed the volume may grow as far as its active place reaches.
       const { active } = manifest.current;
       return await directory.replaceMap(id, Math.max(volume.sizeBytes, active.size_bytes));

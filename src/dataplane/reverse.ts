@@ -59,7 +59,7 @@ export async function prepareReverse(
   const { calls, reactor } = context;
   const late = reactor.sleep(FLUSH_WITHIN_MS).then(() => -1);
   const isKnown = !isLost && await Promise.race([calls.flush(volume.active), late]) === 0;
-  if (!isKnown) map.markDirty(0, volume.sizeBytes);
+  if (!isKnown) map.markDoubtful(0, volume.sizeBytes);
   link.writeThrough = isKnown && mode === "sync";
   const record: MirrorRecord = {
     id,
@@ -85,14 +85,6 @@ export function discardAftermath(
   volume.discardReverse();
   link?.close();
   if (mirror && !keepsFile) directory.removeMap(mirror.id);
-}
-
-/** Removes what a kill can have left of a way back: one that was not committed, and one that has ended. */
-export function sweepReverse({ directory, manifest }: VolumeParts): void {
-  const { epoch, mirror } = manifest.current;
-  for (const one of [epoch + 1, epoch - 1]) {
-    if (mirror?.id !== reverseId(one)) directory.removeMap(reverseId(one));
-  }
 }
 
 /** @param epoch of the commit that it stands in. */

@@ -65,9 +65,9 @@ export class VolumeDirectory {
     return ChangeMap.create(this.files, this.#mapPath(mirrorId), sizeBytes);
   }
 
-  /** In place of a map that is lost: everything is dirty. */
+  /** In place of a map that is lost: everything is doubtful. */
   replaceMap(mirrorId: string, sizeBytes: number): Promise<ChangeMap> {
-    return ChangeMap.create(this.files, this.#mapPath(mirrorId), sizeBytes, { dirty: true });
+    return ChangeMap.create(this.files, this.#mapPath(mirrorId), sizeBytes, { doubtful: true });
   }
 
   /** @throws {PsmaError} state/change-map, sys/... */
@@ -79,6 +79,14 @@ export class VolumeDirectory {
   removeMap(mirrorId: string): void {
     this.files.remove(this.#mapPath(mirrorId));
     this.files.remove(this.#unverifiedPath(mirrorId));
+  }
+
+  /** What a kill can have left of mirrors that did not come to be, or have ended. */
+  removeOtherMaps(mirrorId: string | undefined): void {
+    for (const name of this.files.list(this.path)) {
+      const id = /^(.+)\.(?:map|unverified)$/.exec(name)?.[1];
+      if (id !== undefined && id !== mirrorId) this.removeMap(id);
+    }
   }
 
   /** For a mirror that begins: nothing was written through yet. */

@@ -295,7 +295,8 @@ export class Mirror {
     if (this.#state === "paused" || this.#state === "failed" || this.#state === "switching") {
       await this.#wait(IDLE_MS);
     } else if (!link.target.connected) {
-      this.#reason = "the target is not reachable";
+      const { fault } = link.target;
+      this.#reason = `the target is not reachable${fault === undefined ? "" : `: ${fault}`}`;
       await this.#wait(IDLE_MS);
     } else if (this.#state === "ready") {
       if (link.map.dirtyChunks > 0) return this.#to("fell-back", "a comparison found a difference");

@@ -1,13 +1,17 @@
 /**
  * What a mirror's target lacks, one bit per chunk, in a mapped file: exact after the process was killed,
  * because the pages belong to the kernel. After another boot the pages may be older than the data they speak
- * of, so then everything is dirty.
+ * of, so then everything is doubtful.
  *
  * Planes:
  * - `dirty`: the target lacks what the source has in this chunk.
  * - `unstable`, two generations: the chunk was written to the target and not flushed there since. A flush
  *   closes the current generation when it begins and clears it when it succeeded; a write meanwhile goes to
  *   the other one. Whoever opens the map after a crash, or loses the target, turns unstable into dirty.
+ *
+ * - `doubtful`, of those that are dirty: both sides may be equal there, so they are compared before anything is
+ *   sent. Never on its own: what is doubtful is dirty, so a doubt that is lost costs a copy, nothing else. A
+ *   write ends the doubt. A file of version 1 keeps its doubts in this process alone.
  *
  * So a chunk is clean only when the target is known to hold it durably, and a kill between clearing a dirty
  * bit and completing the copy leaves the unstable bit behind.
@@ -18,6 +22,7 @@ import {
   CHANGE_MAP_HEADER_BYTES,
   changeMapBytes,
   type ChangeMapHeader,
+  changeMapPlanes,
   decodeChangeMapHeader,
   encodeChangeMapHeader,
   planeBytes,
@@ -32,11 +37,14 @@ export class ChangeMap {
   readonly #file: MappedFile;
   readonly #dirty: Uint32Array;
   readonly #unstable: readonly [Uint32Array, Uint32Array];
+  readonly #doubtful: Uint32Array;
   #generation: 0 | 1 = 0;
   #dirtyChunks: number;
+  #doubtfulChunks: number;
   #flushing = false;
 
-  private constructor(file: MappedFile, { chunk_bytes, chunks }: ChangeMapHeader) {
+  private constructor(file: MappedFile, header: ChangeMapHeader) {
+    const { chunk_bytes, chunks } = header;
     this.chunks = chunks;
     this.chunkBytes = chunk_bytes;
     this.#file = file;
@@ -48,20 +56,27 @@ export class ChangeMap {
       );
     this.#dirty = plane(0);
     this.#unstable = [plane(1), plane(2)];
+    this.#doubtful = changeMapPlanes(header) > 3 ? plane(3) : new Uint32Array(this.#dirty.length);
     this.#dirtyChunks = countBits(this.#dirty);
+    this.#doubtfulChunks = countBits(this.#doubtful);
   }
 
-  /** Makes a map for `sizeBytes`, replacing what was there, and opens it. @param dirty every chunk is. */
+  /** Makes a map for `sizeBytes`, replacing what was there, and opens it. @param doubtful every chunk is. */
   static async create(
     files: VolumeFiles,
     path: string,
     sizeBytes: number,
-    { dirty = false }: { dirty?: boolean } = {},
+    { doubtful = false }: { doubtful?: boolean } = {},
   ): Promise<ChangeMap> {
     const chunks = Math.ceil(sizeBytes / CHUNK_BYTES), boot_id = files.bootId;
-    const bytes = new Uint8Array(changeMapBytes(chunks));
+    const bytes = new Uint8Array(changeMapBytes({ chunks }));
     bytes.set(encodeChangeMapHeader({ chunk_bytes: CHUNK_BYTES, chunks, boot_id }));
-    if (dirty) setBits(new Uint32Array(bytes.buffer, CHANGE_MAP_HEADER_BYTES), chunks);
+    if (doubtful) {
+      for (const plane of [0, 3]) {
+        const at = CHANGE_MAP_HEADER_BYTES + plane * planeBytes(chunks);
+        setBits(new Uint32Array(bytes.buffer, at), chunks);
+      }
+    }
     await files.replace(path, bytes);
     return ChangeMap.open(files, path);
   }
@@ -71,10 +86,10 @@ export class ChangeMap {
     const file = files.map(path);
     try {
       const header = decodeChangeMapHeader(file.bytes);
-      if (file.bytes.length < changeMapBytes(header.chunks)) throw shortMap(path);
+      if (file.bytes.length < changeMapBytes(header)) throw shortMap(path);
       const map = new ChangeMap(file, header);
       map.unstableToDirty();
-      if (header.boot_id !== files.bootId) map.#doubt(files.bootId);
+      if (header.boot_id !== files.bootId) map.#doubt({ ...header, boot_id: files.bootId });
       return map;
     } catch (error) {
       file.close();
@@ -83,10 +98,8 @@ export class ChangeMap {
   }
 
   /** The pages come from another boot. The header is changed last: until then they are doubted again. */
-  #doubt(bootId: string) {
-    setBits(this.#dirty, this.chunks);
-    this.#dirtyChunks = this.chunks;
-    const header = { chunk_bytes: this.chunkBytes, chunks: this.chunks, boot_id: bootId };
+  #doubt(header: ChangeMapHeader) {
+    this.markDoubtful(0, this.chunks * this.chunkBytes);
     this.#file.bytes.set(encodeChangeMapHeader(header));
   }
 
@@ -96,6 +109,10 @@ export class ChangeMap {
 
   get dirtyBytes(): number {
     return this.#dirtyChunks * this.chunkBytes;
+  }
+
+  get doubtfulBytes(): number {
+    return this.#doubtfulChunks * this.chunkBytes;
   }
 
   /** Hot path. The target lacks every chunk that [at, at + length) touches. @returns chunks newly dirty. */
@@ -111,7 +128,40 @@ export class ChangeMap {
       }
     }
     this.#dirtyChunks += fresh;
+    this.#endDoubt(at, length);
     return fresh;
+  }
+
+  /**
+   * Nobody knows whether the target holds what the source has in the chunks that [at, at + length) touches:
+   * they are dirty, and compared before they are copied.
+   */
+  markDoubtful(at: number, length: number): void {
+    this.markDirty(at, length);
+    const end = Math.floor((at + length - 1) / this.chunkBytes);
+    for (let chunk = Math.floor(at / this.chunkBytes); chunk <= end; chunk++) {
+      const word = chunk >>> 5;
+      this.#doubtful[word] = (this.#doubtful[word] as number) | (1 << (chunk & 31));
+      this.#doubtfulChunks++;
+    }
+  }
+
+  /** Both sides were seen to be equal there, though the target may not have flushed it. */
+  markEqual(at: number, length: number): void {
+    this.beginCopy(at, length);
+  }
+
+  /** Hot path. What was written or copied there is known from now on. */
+  #endDoubt(at: number, length: number) {
+    if (this.#doubtfulChunks === 0) return;
+    const end = Math.floor((at + length - 1) / this.chunkBytes);
+    for (let chunk = Math.floor(at / this.chunkBytes); chunk <= end; chunk++) {
+      const word = chunk >>> 5, bit = 1 << (chunk & 31);
+      const old = this.#doubtful[word] as number;
+      if ((old & bit) === 0) continue;
+      this.#doubtful[word] = old & ~bit;
+      this.#doubtfulChunks--;
+    }
   }
 
   /** Hot path. Says, before the write is sent, that the target may hold something un-flushed there. */
@@ -124,9 +174,10 @@ export class ChangeMap {
     }
   }
 
-  /** Before the copier reads [at, at + length): unstable first, then no longer dirty. */
+  /** Before the copier reads [at, at + length): unstable first, then neither doubtful nor dirty. */
   beginCopy(at: number, length: number): void {
     this.markUnstable(at, length);
+    this.#endDoubt(at, length);
     const end = Math.floor((at + length - 1) / this.chunkBytes);
     for (let chunk = Math.floor(at / this.chunkBytes); chunk <= end; chunk++) {
       const word = chunk >>> 5, bit = 1 << (chunk & 31);
@@ -154,17 +205,18 @@ export class ChangeMap {
     return ((this.#dirty[chunk >>> 5] as number) & (1 << (chunk & 31))) !== 0;
   }
 
+  isDoubtful(chunk: number): boolean {
+    return ((this.#doubtful[chunk >>> 5] as number) & (1 << (chunk & 31))) !== 0;
+  }
+
   /** The first dirty chunk at or after `from`, or -1. */
   nextDirty(from: number): number {
-    if (from >= this.chunks) return -1;
-    let word = from >>> 5;
-    let bits = (this.#dirty[word] as number) & (-1 << (from & 31));
-    const words = Math.ceil(this.chunks / 32);
-    while (bits === 0) {
-      if (++word >= words) return -1;
-      bits = this.#dirty[word] as number;
-    }
-    return word * 32 + (31 - Math.clz32(bits & -bits));
+    return nextBit(this.#dirty, from, this.chunks);
+  }
+
+  /** The first doubtful chunk at or after `from`, or -1. */
+  nextDoubtful(from: number): number {
+    return this.#doubtfulChunks === 0 ? -1 : nextBit(this.#doubtful, from, this.chunks);
   }
 
   /**
@@ -201,6 +253,8 @@ export class ChangeMap {
 
   /** Nothing of the volume is there: what is doubted as a whole, is so up to its end. @param first chunk */
   forgetFrom(first: number): void {
+    const beyond = (this.chunks - first) * this.chunkBytes;
+    if (beyond > 0) this.#endDoubt(first * this.chunkBytes, beyond);
     for (let chunk = this.nextDirty(first); chunk >= 0; chunk = this.nextDirty(chunk + 1)) {
       const word = chunk >>> 5;
       this.#dirty[word] = (this.#dirty[word] as number) & ~(1 << (chunk & 31));
@@ -227,6 +281,18 @@ function shortMap(path: string): PsmaError {
 function setBits(words: Uint32Array, count: number) {
   words.fill(0xffffffff, 0, count >>> 5);
   if (count % 32 > 0) words[count >>> 5] = 2 ** (count % 32) - 1;
+}
+
+function nextBit(words: Uint32Array, from: number, chunks: number): number {
+  if (from >= chunks) return -1;
+  let word = from >>> 5;
+  let bits = (words[word] as number) & (-1 << (from & 31));
+  const end = Math.ceil(chunks / 32);
+  while (bits === 0) {
+    if (++word >= end) return -1;
+    bits = words[word] as number;
+  }
+  return word * 32 + (31 - Math.clz32(bits & -bits));
 }
 
 function countBits(words: Uint32Array): number {

@@ -136,6 +136,11 @@ export class VirtualDisk {
     return this.#names.get(path);
   }
 
+  /** Paths of all files. */
+  names(): string[] {
+    return [...this.#names.keys()];
+  }
+
   create(path: string): VirtualFile {
     const file = new VirtualFile(new Uint8Array(0));
     this.#name(path, file);

@@ -15,6 +15,12 @@ export class VirtualFiles extends DiskFiles {
     return this.machine.disk.find(path)?.cache.slice();
   }
 
+  override list(directory: string): string[] {
+    const prefix = `${directory}/`;
+    return this.machine.disk.names().filter((name) => name.startsWith(prefix))
+      .map((name) => name.slice(prefix.length));
+  }
+
   override makeDirectory(): void {}
 
   /** One process at a time lives here. */

@@ -117,3 +117,77 @@ Deno.test({
       }
     }),
 });
+
+/** Copies to a local file, closes the plane, and takes the file away. */
+async function withoutTarget(
+  body: (
+    one: Setting & { path: string; second: DataPlane; told: DataPlaneEvent[] },
+  ) => Promise<void>,
+): Promise<void> {
+  await setting(async (one) => {
+    const { temp, agent, writer } = one, path = temp.file("local");
+    writer.start(4);
+    await startMirror(agent, thinPlacement(path, 8 * MIB));
+    await waitUntil(async () => {
+      const status = await agent.command("mirrorStatus", { volume: "data" });
+      return (status?.rounds ?? 0) > 1;
+    }, { what: "some copies were made" });
+    await agent.stop();
+    Deno.renameSync(path, `${path}.away`);
+    for (const stray of ["m0.map", "m0.unverified", "backup-7.map"]) {
+      Deno.writeTextFileSync(`${temp.file("data")}/${stray}`, "left by a kill");
+    }
+    const told: DataPlaneEvent[] = [];
+    const second = await DataPlane.start({
+      log: silentLog,
+      questions: { ...one.far.questions, promote: () => Promise.resolve(null) },
+      onEvent: (event) => void told.push(event),
+    });
+    try {
+      await openData(second, temp);
+      const before = writer.writes;
+      await waitUntil(() => writer.writes > before + 100, { what: "the application goes on" });
+      await body({ ...one, path, second, told });
+    } finally {
+      await second.stop();
+    }
+  });
+}
+
+Deno.test({
+  name: "a volume opens without its mirror's file, says so, and converges once the file is back",
+  ...needs,
+  fn: () =>
+    withoutTarget(async ({ temp, path, second, told, writer }) => {
+      const status = await second.command("mirrorStatus", { volume: "data" });
+      assert.equal(status?.state, "requested");
+      assert.match(status?.reason ?? "", /not reachable: Cannot open .*local/);
+      assert.ok(told.some(({ type }) => type === "mirror.target-away"));
+      const names = Array.from(Deno.readDirSync(temp.file("data")), ({ name }) => name);
+      assert.deepEqual(names.filter((name) => /m0|backup-7/.test(name)), []);
+      assert.ok(names.includes("m1.map"));
+      // Another's bytes may have come into it while nobody looked.
+      using file = Deno.openSync(`${path}.away`, { write: true });
+      file.writeSync(new Uint8Array(MIB).fill(0xa5));
+      Deno.renameSync(`${path}.away`, path);
+      await second.command("convergeMirror", { volume: "data", timeout_ms: 20_000 });
+      assert.ok(told.some(({ type }) => type === "mirror.target-back"));
+      await second.command("switchVolume", { volume: "data", timeout_ms: 20_000 });
+      await writer.stop();
+      await writer.verifyAll();
+    }),
+});
+
+Deno.test({
+  name: "a mirror whose file is gone can be cancelled",
+  ...needs,
+  fn: () =>
+    withoutTarget(async ({ temp, second, writer }) => {
+      await second.command("cancelMirror", { volume: "data" });
+      assert.equal(await second.command("mirrorStatus", { volume: "data" }), null);
+      const names = Array.from(Deno.readDirSync(temp.file("data")), ({ name }) => name);
+      assert.deepEqual(names.filter((name) => name.endsWith(".map")), []);
+      await writer.stop();
+      await writer.verifyAll();
+    }),
+});

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { encodeChangeMapHeader } from "../../../src/codec/mod.ts";
 import { ChangeMap, CHUNK_BYTES } from "../../../src/volume/mod.ts";
 import { MemoryFiles } from "../../support/memory_files.ts";
 
@@ -97,12 +98,13 @@ Deno.test({
     }),
 });
 
-Deno.test("ChangeMap from another boot has every chunk dirty, and none beyond the last", async () => {
+Deno.test("ChangeMap from another boot doubts every chunk, and none beyond the last", async () => {
   const files = new MemoryFiles();
   (await ChangeMap.create(files, PATH, SIZE)).close();
   files.bootId = "second boot";
   const map = ChangeMap.open(files, PATH);
   assert.equal(map.dirtyChunks, map.chunks);
+  assert.equal(map.doubtfulBytes, map.chunks * CHUNK_BYTES);
   assert.equal(dirtyChunks(map).at(-1), map.chunks - 1);
   map.beginCopy(0, SIZE);
   map.beginFlush();
@@ -111,7 +113,64 @@ Deno.test("ChangeMap from another boot has every chunk dirty, and none beyond th
   assert.equal(ChangeMap.open(files, PATH).dirtyChunks, 0);
 });
 
-Deno.test("ChangeMap create can begin with every chunk dirty", async () => {
-  const map = await ChangeMap.create(new MemoryFiles(), PATH, SIZE, { dirty: true });
+Deno.test("ChangeMap create can begin with every chunk doubtful", async () => {
+  const map = await ChangeMap.create(new MemoryFiles(), PATH, SIZE, { doubtful: true });
   assert.deepEqual([map.dirtyChunks, dirtyChunks(map).at(-1)], [101, 100]);
+});
+
+Deno.test({
+  name: "ChangeMap doubts what is dirty until it is written, copied or seen to be equal",
+  fn: () =>
+    withMap((map, files) => {
+      map.markDoubtful(0, 40 * CHUNK_BYTES);
+      map.markDirty(CHUNK_BYTES, 1);
+      map.beginCopy(2 * CHUNK_BYTES, CHUNK_BYTES);
+      map.markEqual(3 * CHUNK_BYTES, CHUNK_BYTES);
+      assert.equal(map.doubtfulBytes, 37 * CHUNK_BYTES);
+      assert.equal(map.dirtyChunks, 38);
+      assert.deepEqual([0, 1, 2, 3, 4].map((chunk) => map.isDoubtful(chunk)), [
+        true,
+        false,
+        false,
+        false,
+        true,
+      ]);
+      assert.deepEqual([map.nextDoubtful(1), map.nextDoubtful(39), map.nextDoubtful(40)], [
+        4,
+        39,
+        -1,
+      ]);
+      const reopened = ChangeMap.open(files, PATH);
+      assert.equal(reopened.doubtfulBytes, 37 * CHUNK_BYTES);
+      // Whoever was not flushed is copied again, without a doubt.
+      assert.equal(reopened.dirtyChunks, 40);
+      reopened.forgetFrom(30);
+      assert.equal(reopened.doubtfulBytes, 27 * CHUNK_BYTES);
+      reopened.close();
+    }),
+});
+
+Deno.test({
+  name: "ChangeMap opens a file of version 1, and keeps its doubts in this process alone",
+  fn: () =>
+    withMap(async (map, files) => {
+      map.markDirty(5 * CHUNK_BYTES, 1);
+      const plane = 4096, whole = files.read(PATH) ?? assert.fail("no map");
+      const first = whole.slice(0, whole.length - plane);
+      first.set(
+        encodeChangeMapHeader({
+          version: 1,
+          chunk_bytes: CHUNK_BYTES,
+          chunks: map.chunks,
+          boot_id: "another boot",
+        }),
+      );
+      await files.replace(PATH, first);
+      const old = ChangeMap.open(files, PATH);
+      assert.deepEqual([old.dirtyChunks, old.doubtfulBytes], [101, 101 * CHUNK_BYTES]);
+      old.close();
+      const again = ChangeMap.open(files, PATH);
+      assert.deepEqual([again.dirtyChunks, again.doubtfulBytes], [101, 0]);
+      again.close();
+    }),
 });
