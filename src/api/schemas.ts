@@ -70,6 +70,8 @@ export const MirrorSchema = z.object({
   target: PlacementSchema,
   total_bytes: bytes,
   copied_bytes: bytes,
+  compared_bytes: bytes,
+  equal_bytes: bytes,
   changed_bytes: bytes,
   dirty_bytes: bytes,
   rate_bytes_per_s: z.number(),

@@ -29,6 +29,10 @@ export function formatMirror(mirror: MirrorStatus): string {
     ["state", reason === undefined ? mirror.state : `${mirror.state}: ${reason}`],
     ["target", `${target.store} ${target.store_volume}, ${formatSize(target.size_bytes)}`],
     ["copied", `${formatSize(mirror.copied_bytes)} of ${formatSize(mirror.total_bytes)}`],
+    [
+      "compared",
+      `${formatSize(mirror.compared_bytes)}, ${formatSize(mirror.equal_bytes)} equal and not sent`,
+    ],
     ["changed", `${formatSize(mirror.changed_bytes)} since the first round began`],
     ["dirty", formatSize(mirror.dirty_bytes)],
     ["rate", `${formatSize(mirror.rate_bytes_per_s)}/s`],

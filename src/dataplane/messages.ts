@@ -43,6 +43,9 @@ export interface MirrorStatus {
   readonly target: Placement;
   readonly total_bytes: number;
   readonly copied_bytes: number;
+  /** Of what the target may hold already, by this process: compared, and found equal, so that it was not sent. */
+  readonly compared_bytes: number;
+  readonly equal_bytes: number;
   /** Bytes of chunks that were written since the first round began. */
   readonly changed_bytes: number;
   readonly dirty_bytes: number;

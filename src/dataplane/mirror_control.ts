@@ -236,6 +236,8 @@ export class MirrorControl {
       ...(now.reason === undefined ? {} : { reason: now.reason }),
       target: mirror.record.target,
       total_bytes: now.copiedBytes + now.dirtyBytes,
+      compared_bytes: mirror.verification.doubts.comparedBytes,
+      equal_bytes: mirror.verification.doubts.equalBytes,
       copied_bytes: now.copiedBytes,
       changed_bytes: now.changedBytes,
       dirty_bytes: now.dirtyBytes,

@@ -22,6 +22,12 @@ const LANES = 4;
  */
 export type Verdict = "equal" | "behind" | "busy" | "unequal" | "recorded";
 
+/** How many doubtful chunks were found to be what. */
+export interface Resolved {
+  readonly equal: number;
+  readonly unequal: number;
+}
+
 export interface ComparisonOptions {
   readonly volume: Volume;
   readonly link: MirrorLink;
@@ -90,22 +96,11 @@ export class Comparison {
   /** Those of the chunks that both sides say to be holes: nothing has to be read to know them equal. */
   holes(chunks: readonly number[]): Promise<Set<number>> {
     return this.#alone(async () => {
-      const { volume, link } = this.options;
+      const { link } = this.options;
       const watched = chunks.filter((chunk) => this.#watch(chunk) === undefined);
-      const first = watched[0], last = watched.at(-1);
-      if (first === undefined || last === undefined) return new Set<number>();
+      if (watched.length === 0) return new Set<number>();
       try {
-        const { at } = this.rangeOf(first), end = this.rangeOf(last);
-        const length = end.at + end.length - at;
-        const [source, target] = await Promise.race([
-          Promise.all([volume.dataExtents(at, length), link.target.dataExtents(at, length)]),
-          this.#abandoned,
-        ]);
-        const data = new Set<number>();
-        for (const extent of [...source, ...target]) {
-          const covered = link.chunksOf(extent);
-          for (let chunk = covered.first; chunk <= covered.last; chunk++) data.add(chunk);
-        }
+        const data = await this.#dataIn(watched);
         const found = watched.filter((chunk) =>
           !data.has(chunk) && this.#stirred(chunk) === undefined
         );
@@ -115,6 +110,74 @@ export class Comparison {
         this.#release(watched);
       }
     });
+  }
+
+  /**
+   * Digests of both sides of doubtful chunks: equal ones are clean once the target has flushed, others are
+   * dirty without a doubt. Of those in which somebody writes nothing is said. @returns how many of each.
+   * @throws {PsmaError} when a side does not answer; then all stay as they were.
+   */
+  compareDoubtful(chunks: readonly number[]): Promise<Resolved> {
+    return this.#alone(() =>
+      this.#whileWatched(chunks, async (watched) => {
+        const equal = await this.#digestsEqual(watched.map((chunk) => this.rangeOf(chunk)));
+        return this.#resolve(watched, (_, index) => equal[index] === true);
+      })
+    );
+  }
+
+  /** The same of those that both sides say to be holes; the others stay doubtful. */
+  doubtfulHoles(chunks: readonly number[]): Promise<Resolved> {
+    return this.#alone(() =>
+      this.#whileWatched(chunks, async (watched) => {
+        const data = await this.#dataIn(watched);
+        const holes = watched.filter((chunk) => !data.has(chunk));
+        return this.#resolve(holes, () => true);
+      })
+    );
+  }
+
+  async #whileWatched(
+    chunks: readonly number[],
+    work: (watched: readonly number[]) => Promise<Resolved>,
+  ): Promise<Resolved> {
+    const watched = chunks.filter((chunk) => this.#watchDoubtful(chunk));
+    try {
+      return watched.length === 0 ? { equal: 0, unequal: 0 } : await work(watched);
+    } finally {
+      this.#release(watched);
+    }
+  }
+
+  #watchDoubtful(chunk: number): boolean {
+    const { link, volume } = this.options, range = this.rangeOf(chunk);
+    if (!link.map.isDoubtful(chunk) || volume.hasWriteIn(range)) return false;
+    if (link.checkOf(chunk) !== CHECK.none) return false;
+    link.setCheck(range, CHECK.pending);
+    return true;
+  }
+
+  /** Here and now, while they are watched: a write between the verdict and the mark would be lost. */
+  #resolve(
+    watched: readonly number[],
+    isEqual: (chunk: number, index: number) => boolean,
+  ): Resolved {
+    const { link } = this.options;
+    let equal = 0, unequal = 0;
+    for (const [index, chunk] of watched.entries()) {
+      const { at, length } = this.rangeOf(chunk);
+      // A write ends the doubt, or goes to both sides and taints the chunk.
+      if (!link.map.isDoubtful(chunk) || link.checkOf(chunk) === CHECK.tainted) continue;
+      if (isEqual(chunk, index)) {
+        link.map.markEqual(at, length);
+        link.setVerified({ at, length });
+        equal++;
+      } else {
+        link.map.markDirty(at, length);
+        unequal++;
+      }
+    }
+    return { equal, unequal };
   }
 
   /** Of the volume as large as it is now; its map may be made for more. */
@@ -127,6 +190,21 @@ export class Comparison {
     const { volume, link: { map: { chunkBytes } } } = this.options;
     const at = chunk * chunkBytes;
     return { at, length: Math.min(chunkBytes, volume.sizeBytes - at) };
+  }
+
+  /** Chunks in which a side may hold data, from the first to the last given. @param chunks not empty. */
+  async #dataIn(chunks: readonly number[]): Promise<Set<number>> {
+    const { volume, link } = this.options, { at, length } = this.#extentOf(chunks);
+    const [source, target] = await Promise.race([
+      Promise.all([volume.dataExtents(at, length), link.target.dataExtents(at, length)]),
+      this.#abandoned,
+    ]);
+    const data = new Set<number>();
+    for (const extent of [...source, ...target]) {
+      const covered = link.chunksOf(extent);
+      for (let chunk = covered.first; chunk <= covered.last; chunk++) data.add(chunk);
+    }
+    return data;
   }
 
   async #compare(chunks: readonly number[]): Promise<Map<number, Verdict>> {

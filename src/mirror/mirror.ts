@@ -295,8 +295,7 @@ export class Mirror {
     if (this.#state === "paused" || this.#state === "failed" || this.#state === "switching") {
       await this.#wait(IDLE_MS);
     } else if (!link.target.connected) {
-      const { fault } = link.target;
-      this.#reason = `the target is not reachable${fault === undefined ? "" : `: ${fault}`}`;
+      this.#reason = ["the target is not reachable", link.target.fault ?? []].flat().join(": ");
       await this.#wait(IDLE_MS);
     } else if (this.#state === "ready") {
       if (link.map.dirtyChunks > 0) return this.#to("fell-back", "a comparison found a difference");
@@ -346,6 +345,8 @@ export class Mirror {
   }
 
   async #copyTracking() {
+    const mayCopy = () => !this.#ended && this.#state !== "paused" && this.#state !== "failed";
+    if (!await this.verification.doubts.resolve(mayCopy)) return;
     const { link } = this.#options, { map } = link, before = map.dirtyBytes;
     const writer = new WriterWatch(link, this.copier);
     await this.copier.round("tracking", () => this.#mayConverge && writer.keepsUp);

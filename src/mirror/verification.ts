@@ -2,6 +2,7 @@
 import type { Clock, Turns } from "../core/mod.ts";
 import type { MirrorLink, Range, Volume } from "../volume/mod.ts";
 import type { DigestChecks } from "./checks.ts";
+import { Doubts } from "./compare.ts";
 import { Comparison } from "./comparison.ts";
 import type { Copier } from "./copier.ts";
 import type { Pacer } from "./pace.ts";
@@ -31,6 +32,7 @@ export interface MirrorVerificationOptions {
 
 export class MirrorVerification {
   readonly gate: VerifyGate;
+  readonly doubts: Doubts;
   readonly #comparison: Comparison;
   #verify: Verify | undefined;
 
@@ -47,11 +49,13 @@ export class MirrorVerification {
       limit,
       onCompared: (count) => void (checks.checked += count),
     });
+    const admit = (bytes: number) => pacer.admit(bytes * COMPARING_COSTS);
+    this.doubts = new Doubts({ link, comparison: this.#comparison, admit });
     this.gate = new VerifyGate({
       link,
       clock,
       comparison: this.#comparison,
-      admit: (bytes) => pacer.admit(bytes * COMPARING_COSTS),
+      admit,
       onUnequal: (chunk) => this.#foundUnequal(this.#comparison.rangeOf(chunk), true),
     });
   }

@@ -41,6 +41,8 @@ function mirror(state: MirrorState, size_bytes = 20 * GiB): MirrorStatus {
     target: { store: "far", store_volume: "data-1", size_bytes, backend },
     total_bytes: 5 * GiB,
     copied_bytes: 5 * GiB,
+    compared_bytes: 0,
+    equal_bytes: 0,
     changed_bytes: 0,
     dirty_bytes: 0,
     rate_bytes_per_s: 0,
