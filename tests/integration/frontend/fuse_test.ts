@@ -154,7 +154,9 @@ Deno.test({
   async fn() {
     using temp = tempDir();
     await using served = await serveFile({ dir: temp.path, sizeBytes: 2 * MIB });
-    const { plane } = served;
+    const { plane } = served, backing = temp.file("other.backing");
+    Deno.writeFileSync(backing, new Uint8Array());
+    Deno.truncateSync(backing, 2 * MIB);
     await plane.command("openVolume", {
       name: "other",
       directory: temp.file("other"),
@@ -163,7 +165,7 @@ Deno.test({
         store: "test",
         store_volume: "other",
         size_bytes: 2 * MIB,
-        backend: { type: "file", path: served.backing },
+        backend: { type: "file", path: backing },
       },
     });
     Deno.symlinkSync(temp.path, temp.file("link"));
