@@ -21,7 +21,7 @@ export interface ServedOptions {
   readonly idle_s?: number;
   readonly connections?: number;
   readonly sizeBytes?: number;
-  /** Names under which the file is exported; `data` when not given. */
+  /** The exports, each a file of its own; `data` when not given. */
   readonly names?: readonly string[];
 }
 
@@ -33,11 +33,12 @@ export async function withServer(
   const { readOnly = false, sizeBytes = SERVED_BYTES, names = ["data"], ...limits } = options;
   using temp = tempDir();
   await using process = await NbdProcess.start({ slots: SERVED_SLOTS, maxIo: SERVED_MAX_IO });
-  const path = temp.file("data.img"), socket = temp.file("nbd.sock");
-  await Deno.writeFile(path, new Uint8Array());
-  await Deno.truncate(path, sizeBytes);
+  const socket = temp.file("nbd.sock");
   await process.call("serve", { server: "s", listen: { path: socket }, fenced: false, ...limits });
   for (const name of names) {
+    const path = temp.file(`${name}.img`);
+    await Deno.writeFile(path, new Uint8Array());
+    await Deno.truncate(path, sizeBytes);
     await process.call("exportFile", { server: "s", name, path, description: "", readOnly });
   }
   const before = await process.call("stats", null);
