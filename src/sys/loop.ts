@@ -25,7 +25,7 @@ const O_DIRECT = Deno.build.arch === "aarch64" ? 0o200000 : 0o40000;
 const EBUSY = 16, ENXIO = 6, ENOTTY = 25;
 const CONFIGURE_TRIES = 32;
 const READABLE_WITHIN_MS = 2000;
-const CAPACITY_WITHIN_MS = 10_000, CAPACITY_EVERY_MS = 1;
+const CAPACITY_WITHIN_MS = 30_000, CAPACITY_EVERY_MS = 1;
 
 export interface AttachLoop {
   readonly path: string;
@@ -108,7 +108,7 @@ export async function detachLoop(device: string): Promise<boolean> {
  * write): the device would show the new size, and reads of the new end would fail. So the size that the
  * kernel itself goes by, which is where seeking to the end leads, is read until it is the new one.
  * @param path the file, whose size is read afresh. @returns bytes of the device.
- * @throws {PsmaError} timeout/loop when the size does not show within ten seconds.
+ * @throws {PsmaError} timeout/loop when the size does not show within half a minute.
  */
 export async function growLoop(device: string, path: string): Promise<number> {
   const deadlineMs = systemClock.monotonicMs() + CAPACITY_WITHIN_MS;
