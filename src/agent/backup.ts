@@ -4,7 +4,7 @@
  */
 import { formatSize, toPsmaError } from "../core/mod.ts";
 import type { BackupOrder, MirrorTerms, VolumeStatus } from "../dataplane/mod.ts";
-import type { MirrorConfig } from "./config_volume.ts";
+import type { MirrorConfig } from "./config_mirror.ts";
 import { type AgentContext, storeNamed } from "./context.ts";
 import type { VolumeUnit } from "./volume_unit.ts";
 
@@ -12,6 +12,7 @@ import type { VolumeUnit } from "./volume_unit.ts";
 export function termsOf(config: MirrorConfig): MirrorTerms {
   return {
     max_rate_bytes_per_s: config.max_rate_bytes_per_s,
+    rate_windows: config.rate_windows,
     min_rate_bytes_per_s: config.min_rate_bytes_per_s,
     write_through_timeout_ms: config.write_through_timeout_ms,
     resync_interval_ms: config.rpo_ms,

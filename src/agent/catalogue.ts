@@ -66,6 +66,8 @@ const MAX_VOLUMES = 1024;
 const NEW_KEYS: Partial<VolumeConfig> = { device: false, queue_depth: DEFAULT_QUEUE_DEPTH };
 const NEW_MIRROR_KEYS: Partial<VolumeConfig["mirror"]> = {
   min_rate_bytes_per_s: 0,
+  rate_windows: [],
+  deadline_safety_ms: 60_000,
   durability: "process",
   failover_after_ms: 5_000,
   verify: { every_ms: null, max_rate_bytes_per_s: null },

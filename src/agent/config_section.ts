@@ -5,7 +5,7 @@
  * After a problem a getter answers with a stand-in, so that reading goes on and every fault is told;
  * a configuration with problems is never used.
  */
-import { isMap, isScalar, type LineCounter, type Node, type Pair, type YAMLMap } from "yaml";
+import { isMap, isScalar, isSeq, type LineCounter, type Node, type Pair, type YAMLMap } from "yaml";
 import {
   formatDuration,
   formatSize,
@@ -169,6 +169,37 @@ export class Section {
       const key = keyText(pair as Pair);
       return [key, this.section(key)];
     });
+  }
+
+  /** The mappings of the list under `key`; an absent one is empty. @param most items. */
+  list(key: string, { most }: { most: number }): Section[] {
+    const pair = this.#pair(key);
+    if (pair === undefined || isNull(pair.value)) return [];
+    if (!isSeq(pair.value)) {
+      this.report(key, "config/value", "it is not a list");
+      return [];
+    }
+    const { items } = pair.value;
+    if (items.length > most) this.refuse(key, `it has ${items.length} entries, more than ${most}`);
+    return items.slice(0, most).flatMap((item, index) => {
+      const at = (item as Node | null)?.range?.[0] ?? keyOffset(pair);
+      if (isMap(item)) return [new Section(`${this.#join(key)}[${index}]`, this.source, item, at)];
+      const why = `entry ${index + 1} is not a mapping of keys to values`;
+      this.report(key, "config/value", why, { at });
+      return [];
+    });
+  }
+
+  /** Words of a list, or of a text with commas between them; undefined where the key is absent. */
+  words(key: string): string[] | undefined {
+    const pair = this.#pair(key);
+    if (pair === undefined) return undefined;
+    const plain = isSeq(pair.value) ? pair.value.items : [pair.value];
+    const words = plain.flatMap((item) =>
+      isScalar(item) && typeof item.value === "string" ? item.value.split(",") : []
+    );
+    if (words.length < plain.length) this.refuse(key, "it is not a list of words");
+    return words.map((word) => word.trim());
   }
 
   /** Reports every key that no getter asked for. */

@@ -1,6 +1,6 @@
 /** One volume of the configuration: its keys, defaults and limits. */
 import { formatSize } from "../core/mod.ts";
-import type { BackupMode } from "../dataplane/mod.ts";
+import { defaultMirror, type MirrorConfig, readMirror } from "./config_mirror.ts";
 import type { Section } from "./config_section.ts";
 
 export type Frontend = "auto" | "ublk" | "fuse" | "nbd";
@@ -23,31 +23,6 @@ export interface FilesystemConfig {
   readonly mount: string;
   /** `auto`: grown with the volume. `never`: the operator grows it. */
   readonly grow: "auto" | "never";
-}
-
-export interface MirrorConfig {
-  /** Where the larger volume is made. */
-  readonly store: string;
-  /** How old the mirror may be while it waits: the pause between resync rounds. */
-  readonly rpo_ms: number;
-  /** Null: as fast as the application's own latency lets it. */
-  readonly max_rate_bytes_per_s: number | null;
-  readonly min_rate_bytes_per_s: number;
-  readonly durability: "process" | "power";
-  readonly write_through_timeout_ms: number;
-  /** What becomes of the former source after a switch. */
-  readonly backup: BackupMode;
-  /** With `sync`: how long the active store may be lost before the backup takes over. */
-  readonly failover_after_ms: number;
-  readonly verify: VerifySchedule;
-}
-
-/** Comparing both sides of the mirror by itself. */
-export interface VerifySchedule {
-  /** Null: only when asked for. */
-  readonly every_ms: number | null;
-  /** Null: as fast as the application's own latency lets it. */
-  readonly max_rate_bytes_per_s: number | null;
 }
 
 export interface ScaleConfig {
@@ -129,7 +104,7 @@ export function readVolume(
       later: LATER_PROFILES,
       fallback: "auto",
     }),
-    mirror: readMirror(volume.section("mirror"), store, stores),
+    mirror: readMirrorOf(volume.section("mirror"), store, stores),
     scale: readScale(volume.section("scale"), level),
   };
   refuseDevice(volume, config);
@@ -155,21 +130,6 @@ function refuseSmall(volume: Section, { filesystem, size_bytes }: VolumeConfig):
   const least = LEAST_FILESYSTEM_BYTES[filesystem.type];
   if (!(size_bytes >= LEAST_VOLUME_BYTES && size_bytes < least)) return;
   volume.refuse("size", `${filesystem.type} needs at least ${formatSize(least)}`);
-}
-
-/** What a volume that is not in the configuration gets: the defaults of every key. */
-export function defaultMirror(store: string, stores: readonly string[]): MirrorConfig {
-  return {
-    store: stores.find((one) => one !== store) ?? store,
-    rpo_ms: 300_000,
-    max_rate_bytes_per_s: null,
-    min_rate_bytes_per_s: 0,
-    durability: "process",
-    write_through_timeout_ms: 200,
-    backup: "frozen",
-    failover_after_ms: 5_000,
-    verify: { every_ms: null, max_rate_bytes_per_s: null },
-  };
 }
 
 /** @param level the forecast's quantile level. */
@@ -215,45 +175,13 @@ function readFilesystem(section: Section): FilesystemConfig | null {
   return config;
 }
 
-function readMirror(section: Section, store: string, stores: readonly string[]): MirrorConfig {
+function readMirrorOf(
+  section: Section,
+  store: string,
+  stores: readonly string[],
+): MirrorConfig {
   const fallback = defaultMirror(store, stores);
-  const config: MirrorConfig = {
-    store: readStoreName(section, stores, fallback.store),
-    rpo_ms: section.duration("rpo", { fallback: fallback.rpo_ms, minimum: 1_000 }),
-    max_rate_bytes_per_s: readRate(section),
-    min_rate_bytes_per_s: fallback.min_rate_bytes_per_s,
-    durability: fallback.durability,
-    write_through_timeout_ms: section.duration("write_through_timeout", {
-      fallback: fallback.write_through_timeout_ms,
-      minimum: 10,
-    }),
-    backup: section.choice("backup", {
-      values: ["frozen", "async", "sync"],
-      fallback: fallback.backup,
-    }),
-    failover_after_ms: section.duration("failover_after", {
-      fallback: fallback.failover_after_ms,
-      minimum: 500,
-    }),
-    verify: readVerify(section.section("verify")),
-  };
-  section.end();
-  return config;
-}
-
-function readVerify(section: Section): VerifySchedule {
-  const config: VerifySchedule = {
-    every_ms: section.has("every") ? section.duration("every", { minimum: 60_000 }) : null,
-    max_rate_bytes_per_s: readRate(section),
-  };
-  section.end();
-  return config;
-}
-
-/** `auto`, or a size per second: `50MiB` or `50MiB/s`. */
-function readRate(section: Section): number | null {
-  if (section.text("max_rate", "auto") === "auto") return null;
-  return section.rate("max_rate", { minimum: 64 * 1024 });
+  return readMirror(section, fallback, readStoreName(section, stores, fallback.store));
 }
 
 function readScale(section: Section, level: number): ScaleConfig {

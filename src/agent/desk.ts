@@ -5,10 +5,10 @@ import { MAX_VOLUME_BYTES } from "../datastore/mod.ts";
 import { type Forecast, type Forecaster, isMetric, type Metric, METRICS } from "../forecast/mod.ts";
 import type { Sampler } from "../monitor/mod.ts";
 import { directoryOf } from "./config.ts";
+import { defaultMirror } from "./config_mirror.ts";
 import {
   DEFAULT_MAX_GROWTH,
   DEFAULT_QUEUE_DEPTH,
-  defaultMirror,
   defaultScale,
   LEAST_VOLUME_BYTES,
   type VolumeConfig,

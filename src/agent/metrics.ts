@@ -139,8 +139,56 @@ function mirrorFamilies(each: Each): MetricFamily[] {
       (_, status) => status?.mirror?.rate_bytes_per_s,
     ),
     each(
+      "psma_mirror_left_bytes",
+      "What is left of the round under way, or for the next one.",
+      (_, status) => status?.mirror?.left_bytes,
+    ),
+    each(
+      "psma_mirror_done_ratio",
+      "Share of the round under way that is done; 1 between rounds.",
+      (_, status) => status?.mirror ? status.mirror.percent / 100 : undefined,
+    ),
+    each(
+      "psma_mirror_dirty_rate_bytes_per_second",
+      "Bytes of chunks that become dirty.",
+      (_, status) => status?.mirror?.dirty_rate_bytes_per_s,
+    ),
+    each(
+      "psma_mirror_eta_seconds",
+      "Time until nothing is dirty; absent when it does not converge.",
+      (_, status) => status?.mirror?.eta_s,
+    ),
+    each(
+      "psma_mirror_eta_low_seconds",
+      "Lower bound of the 80% interval of that time.",
+      (_, status) => status?.mirror?.eta_low_s,
+    ),
+    each(
+      "psma_mirror_eta_high_seconds",
+      "Upper bound of the 80% interval of that time; absent where there is none.",
+      (_, status) => status?.mirror?.eta_high_s,
+    ),
+    each(
+      "psma_mirror_rpo_seconds",
+      "How old a write may become before the mirror has it.",
+      (unit, status) => status?.mirror ? seconds(unit.config.mirror.rpo_ms) : undefined,
+    ),
+    each(
+      "psma_mirror_ceiling_bytes_per_second",
+      "The copier's ceiling now; absent where there is none.",
+      (_, status) => status?.mirror?.scheduled.ceiling_bytes_per_s,
+    ),
+    each(
+      "psma_mirror_next_round_timestamp_seconds",
+      "When the next round is due; absent while one is under way.",
+      (_, status) => {
+        const at = status?.mirror?.scheduled.next_round_at;
+        return at ? Date.parse(at) / 1000 : undefined;
+      },
+    ),
+    each(
       "psma_mirror_lag_seconds",
-      "Time since the target was last complete.",
+      "Age of the oldest write that the target lacks.",
       (_, status) => seconds(status?.mirror?.lag_ms),
     ),
     each(

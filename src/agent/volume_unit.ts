@@ -1,6 +1,6 @@
 /** One volume while the agent runs: what it is configured to be, what it is now, what is done with it. */
 import { PsmaError } from "../core/mod.ts";
-import type { Attachment } from "../dataplane/mod.ts";
+import type { Attachment, LoadStep } from "../dataplane/mod.ts";
 import type { Forecast } from "../forecast/mod.ts";
 import type { Observation } from "../monitor/mod.ts";
 import type { VolumeConfig } from "./config_volume.ts";
@@ -17,6 +17,8 @@ export class VolumeUnit {
   allocated_at_store: number | null | undefined;
   forecast: Forecast | undefined;
   plan: Plan | undefined;
+  /** For the mirror's schedule, and when it was asked for (monotonic). */
+  predicted_load: { readonly steps: readonly LoadStep[]; readonly asked_ms: number } | undefined;
   /** The measured use was at the threshold when last looked at. */
   too_full = false;
   mirror_trips = 0;

@@ -65,20 +65,41 @@ export interface CutoverReport {
   readonly unverified_bytes?: number;
 }
 
+/** Hours of the week, in UTC, with a ceiling of their own. */
+export interface RateWindow {
+  /** Minutes after midnight, 0 to 1440; ending before it begins, it goes on after midnight. */
+  readonly from_minute: number;
+  readonly to_minute: number;
+  /** Of its beginning: 0 is Sunday. */
+  readonly days: readonly number[];
+  /** Null for none. */
+  readonly max_rate_bytes_per_s: number | null;
+}
+
 /** How a mirror is to work, as configured. */
 export interface MirrorTerms {
-  /** Ceiling of the copier; null for none. */
+  /** Ceiling of the copier outside of all windows; null for none. */
   readonly max_rate_bytes_per_s: number | null;
+  /** The first that covers a moment counts. Left out: there are none. */
+  readonly rate_windows?: readonly RateWindow[];
   /** The copier's share even while the application suffers. */
   readonly min_rate_bytes_per_s: number;
   readonly write_through_timeout_ms: number;
-  /** How far the target may be behind while tracking. */
+  /** The RPO: how old a write may become while tracking before the target has it. */
   readonly resync_interval_ms: number;
   /**
    * What the knowledge of differences is to survive: a kill, or a power loss too. No mirror keeps the log yet
    * that `power` needs (see `codec/intent_log.ts`): with either, everything is copied after a power loss.
    */
   readonly durability: "process" | "power";
+}
+
+/** How far the first sync had come. */
+export interface FirstSync {
+  /** What there was to copy, and what became dirty since. */
+  readonly total_bytes: number;
+  /** As it was shown last; in [0, 100]. */
+  readonly percent: number;
 }
 
 /** A mirror as the manifest remembers it, so that a restart goes on with it. */
@@ -97,6 +118,8 @@ export interface MirrorRecord {
    * by itself; left out: for ever.
    */
   readonly failover_after_ms?: number;
+  /** Null when it is over; left out: nothing is known. */
+  readonly first_sync?: FirstSync | null;
 }
 
 /** What becomes of the former source: untouched, followed behind, or in lock-step. */

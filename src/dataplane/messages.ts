@@ -5,7 +5,7 @@
 import type { ErrorRecord } from "../core/mod.ts";
 import type { OperationReport } from "../backend/mod.ts";
 import type { NbdServerStatistics } from "../frontend/mod.ts";
-import type { MirrorState as AnyMirrorState } from "../mirror/mod.ts";
+import type { Guidance, LoadStep, MirrorState as AnyMirrorState } from "../mirror/mod.ts";
 import type {
   BackendSpec,
   BackupMode,
@@ -14,11 +14,12 @@ import type {
   LatencyReport,
   MirrorTerms,
   Placement,
+  RateWindow,
   TlsSpec,
   VerifyRecord,
 } from "../codec/mod.ts";
 
-export type { NbdServerStatistics, OperationReport };
+export type { LoadStep, NbdServerStatistics, OperationReport };
 export type {
   BackendSpec,
   BackupMode,
@@ -27,6 +28,7 @@ export type {
   LatencyReport,
   MirrorTerms,
   Placement,
+  RateWindow,
   TlsSpec,
 };
 
@@ -49,11 +51,32 @@ export interface MirrorStatus {
   /** Bytes of chunks that were written since the first round began. */
   readonly changed_bytes: number;
   readonly dirty_bytes: number;
+  /** What is left of the round under way, or for the next one. */
+  readonly left_bytes: number;
+  /** Of the round under way, in [0, 100]; it never falls in a round, and between rounds it is 100. */
+  readonly percent: number;
+  /** Of copying, while it goes on; else 0. */
   readonly rate_bytes_per_s: number;
-  /** Milliseconds since the target was last known to be complete; null while the first round runs. */
+  /** Of chunks that become dirty. */
+  readonly dirty_rate_bytes_per_s: number;
+  /** Age of the oldest write that the target lacks; null until it was complete for the first time. */
   readonly lag_ms: number | null;
   /** Seconds until nothing is dirty at the present rates; null when it does not converge. */
   readonly eta_s: number | null;
+  /** 80 % of such times lie between them; `eta_high_s` null: no bound can be given. */
+  readonly eta_low_s: number | null;
+  readonly eta_high_s: number | null;
+  /** Why there is no `eta_s`; null when there is. */
+  readonly eta_reason: string | null;
+  readonly scheduled: {
+    /** RFC 3339; null while a round is under way, and when nothing is dirty. */
+    readonly next_round_at: string | null;
+    readonly floor_bytes_per_s: number;
+    /** Null for none. */
+    readonly ceiling_bytes_per_s: number | null;
+    /** Sentences, the weightiest first. */
+    readonly because: readonly string[];
+  };
   readonly rounds: number;
   readonly write_through: boolean;
   readonly digests: {
@@ -167,6 +190,12 @@ export interface StartMirror {
   readonly compare: boolean;
 }
 
+export interface GuideMirror extends Guidance {
+  readonly volume: string;
+  /** As configured now; they hold from now on. */
+  readonly terms: MirrorTerms;
+}
+
 export interface StartVerify {
   readonly volume: string;
   /** `backup`: a frozen one, with digests of itself. */
@@ -232,6 +261,8 @@ export interface Commands {
   mirrorStatus: { argument: { volume: string }; answer: MirrorStatus | null };
   pauseMirror: { argument: { volume: string }; answer: MirrorStatus };
   resumeMirror: { argument: { volume: string }; answer: MirrorStatus };
+  /** Tells the schedules of the volume's mirror, also of the one that leads back, what is predicted. */
+  guideMirror: { argument: GuideMirror; answer: null };
   /** Forgets the mirror; the caller deletes the target at its store. */
   cancelMirror: { argument: { volume: string }; answer: null };
   /** Begins to compare both sides of the mirror, or the backup with its digests; answers at once. */

@@ -2,6 +2,7 @@
  * A volume's mirror as commands see it: started, paused, cancelled, converged, and gone on with after a
  * restart from its change map, which is exact after a kill. At most one at a time.
  */
+import { isDeepStrictEqual } from "node:util";
 import { PsmaError, toPsmaError } from "../core/mod.ts";
 import { AwaitedBackend, type Backend } from "../backend/mod.ts";
 import { DIGEST_ALGORITHM, Mirror, type MirrorEventSink } from "../mirror/mod.ts";
@@ -12,7 +13,7 @@ import {
   type UnverifiedMap,
 } from "../volume/mod.ts";
 import type { LatencyBaseline } from "./latency_baseline.ts";
-import type { MirrorStatus, StartMirror } from "./messages.ts";
+import type { GuideMirror, MirrorStatus, StartMirror } from "./messages.ts";
 import { targetControl } from "./target_control.ts";
 import { openBackend, type VolumeParts } from "./volume_opening.ts";
 
@@ -57,7 +58,7 @@ export class MirrorControl {
       throw new PsmaError("state/mirror", `Cannot mirror ${volume.name}: it is mirrored`);
     }
     const { volume: _, ...rest } = start;
-    const record: MirrorRecord = {
+    const ordered: MirrorRecord = {
       ...rest,
       role: "scale",
       digest_algorithm: DIGEST_ALGORITHM,
@@ -71,6 +72,7 @@ export class MirrorControl {
     // Changes are tracked from here on; only then is it looked up what else there is to copy.
     const link = new MirrorLink(target, map, unverified);
     volume.attachLink(link);
+    let record: MirrorRecord;
     try {
       // In a target that held data before, a hole of the source is to be one, too.
       if (start.compare) map.markDoubtful(0, volume.sizeBytes);
@@ -78,6 +80,7 @@ export class MirrorControl {
         const extents = await volume.active.dataExtents(0, volume.sizeBytes);
         for (const { at, length } of extents) map.markDirty(at, length);
       }
+      record = { ...ordered, first_sync: { total_bytes: map.dirtyBytes, percent: 0 } };
       await manifest.commit((now) => ({ ...now, mirror: record }));
     } catch (error) {
       await volume.detachLink();
@@ -170,6 +173,25 @@ export class MirrorControl {
     emit(paused ? "mirror.paused" : "mirror.resumed", "info", "As asked for");
   }
 
+  /** Passes on what is predicted; terms that differ are kept, too. Does nothing where there is no mirror. */
+  async guide({ volume: _, terms, ...guidance }: GuideMirror): Promise<void> {
+    const mirror = this.#mirror;
+    if (!mirror) return;
+    const { durability } = mirror.record.terms, next = { ...terms, durability };
+    if (!isDeepStrictEqual(next, mirror.record.terms)) {
+      mirror.setTerms(next);
+      await this.#keep(mirror.record.id, { terms: next });
+    }
+    mirror.guide(guidance);
+  }
+
+  /** Changes the record of this very mirror in the manifest. */
+  async #keep(id: string, change: Partial<MirrorRecord>): Promise<void> {
+    await this.parts.manifest.commit((now) =>
+      now.mirror?.id === id ? { ...now, mirror: { ...now.mirror, ...change } } : now
+    );
+  }
+
   async cancel(): Promise<void> {
     const { directory, emit, manifest, volume } = this.parts;
     const { id } = this.mirror.record;
@@ -228,22 +250,35 @@ export class MirrorControl {
   status(): Omit<MirrorStatus, "verify"> | null {
     const mirror = this.#mirror;
     if (!mirror || mirror.state === "switched") return null;
-    const now = mirror.progress();
+    const now = mirror.progress(), { scheduled } = now;
     return {
       id: mirror.record.id,
       role: mirror.record.role,
       state: mirror.state,
       ...(now.reason === undefined ? {} : { reason: now.reason }),
       target: mirror.record.target,
-      total_bytes: now.copiedBytes + now.dirtyBytes,
+      total_bytes: now.copiedBytes + now.leftBytes,
       compared_bytes: mirror.verification.doubts.comparedBytes,
       equal_bytes: mirror.verification.doubts.equalBytes,
       copied_bytes: now.copiedBytes,
       changed_bytes: now.changedBytes,
-      dirty_bytes: now.dirtyBytes,
+      dirty_bytes: now.leftBytes,
+      left_bytes: now.leftBytes,
+      percent: now.percent,
       rate_bytes_per_s: now.rateBytesPerSecond,
+      dirty_rate_bytes_per_s: now.dirtyBytesPerSecond,
       lag_ms: now.lagMs,
       eta_s: now.etaSeconds,
+      eta_low_s: now.etaLowSeconds,
+      eta_high_s: now.etaHighSeconds,
+      eta_reason: now.etaReason,
+      scheduled: {
+        next_round_at: scheduled.nextRoundMs === null
+          ? null
+          : new Date(scheduled.nextRoundMs).toISOString(),
+        ...scheduled.limits,
+        because: scheduled.because,
+      },
       rounds: now.rounds,
       write_through: now.writeThrough,
       digests: {
@@ -280,6 +315,8 @@ export class MirrorControl {
       control: targetControl(this.parts, record.target),
       digest,
       emit,
+      onFirstSync: (first_sync) =>
+        this.parts.context.supervise("first sync", this.#keep(record.id, { first_sync })),
       undisturbed: this.baseline.load(),
       keepsReady: isBackup && manifest.current.backup_mode === "sync",
     });

@@ -13,6 +13,7 @@ import { LatencyBaseline } from "./latency_baseline.ts";
 import { BackupControl } from "./backup_control.ts";
 import type {
   BackupOrder,
+  GuideMirror,
   MirrorStatus,
   OpenVolume,
   StartMirror,
@@ -248,6 +249,10 @@ export class ServedVolume {
       await this.#backups.freeze("the volume is mirrored to a larger place, and has one mirror");
       await this.#mirrors.start(start);
     });
+  }
+
+  async guideMirror(guidance: GuideMirror): Promise<void> {
+    await this.#mirrors.guide(guidance);
   }
 
   async pauseMirror(paused: boolean): Promise<void> {

@@ -201,6 +201,10 @@ export class Service implements DataPlaneContext {
       await served.pauseMirror(false);
       return served.mirrorStatusNow();
     },
+    guideMirror: async (guidance) => {
+      await this.#volume(guidance.volume).guideMirror(guidance);
+      return null;
+    },
     cancelMirror: async ({ volume }) => {
       await this.#volume(volume).cancelMirror();
       return null;

@@ -14,6 +14,7 @@ import { BUSY_STEP_BYTES, IDLE_STEP_BYTES, type Pacer } from "./pace.ts";
 
 export const EXTENT_BYTES = IDLE_STEP_BYTES;
 const LANES = 8;
+const PASSED_BY_MAX = 4096;
 const FLUSH_EVERY_BYTES = 256 * 2 ** 20;
 
 export interface CopierOptions {
@@ -28,6 +29,12 @@ export interface CopierOptions {
 
 export type CopyMode = "tracking" | "locked";
 
+/** What may end a round before its end. */
+export interface RoundLimits {
+  readonly mostBytes?: number | null;
+  readonly isFutile?: () => boolean;
+}
+
 export class Copier {
   copiedBytes = 0;
   readonly #buffers: Memory[];
@@ -35,6 +42,10 @@ export class Copier {
   readonly #spare: Memory[] = [];
   readonly #inFlight = new Set<Range>();
   #cursor = 0;
+  /** Where a round that was to copy only so much has left off. */
+  #resumeAt = 0;
+  /** Dirty chunks that were passed by because somebody worked on them. */
+  readonly #passedBy = new Set<number>();
   #sinceFlush = 0;
   #flushing: Promise<void> | undefined;
   #stop = false;
@@ -49,21 +60,62 @@ export class Copier {
   }
 
   /**
-   * One pass over the dirty bitmap. @param isFutile true ends it early. @throws {PsmaError} io/... when a copy failed: its extent is dirty again.
+   * One pass over the dirty bitmap. @param mostBytes ends after so much, and the next pass begins there.
+   * @param isFutile true ends it early, too. @returns whether it came from the beginning to the end.
+   * @throws {PsmaError} io/... when a copy failed: its extent is dirty again.
    */
-  async round(mode: CopyMode, isFutile: () => boolean = () => false): Promise<void> {
-    this.#cursor = 0;
+  async round(
+    mode: CopyMode,
+    { mostBytes = null, isFutile = () => false }: RoundLimits = {},
+  ): Promise<boolean> {
+    const from = mostBytes === null ? 0 : this.#resumeAt;
+    const endBytes = this.copiedBytes + (mostBytes ?? Infinity);
+    const mayGoOn = () => !this.#stop && this.copiedBytes < endBytes && !isFutile();
+    this.#cursor = from;
+    this.#resumeAt = 0;
+    this.#passedBy.clear();
     this.#stop = false;
     const failures: unknown[] = [];
     await Promise.all(this.#buffers.map(async (buffer) => {
       try {
-        while (!this.#stop && !isFutile() && await this.#copyNext(mode, buffer));
+        while (mayGoOn() && await this.#copyNext(mode, buffer));
       } catch (error) {
         this.#stop = true;
         failures.push(error);
       }
     }));
     if (failures.length > 0) throw failures[0];
+    const isOut = this.copiedBytes >= endBytes;
+    if (isOut) this.#resumeAt = this.#cursor;
+    return !isOut && from === 0 && !this.#stop && !isFutile();
+  }
+
+  /**
+   * Copies what the last pass in tracking passed by. New writes there wait for those in flight, never for the
+   * target. Call it when its checks are settled. @returns whether nothing is left of it.
+   */
+  async copyPassedBy(): Promise<boolean> {
+    const { link, pacer, volume } = this.options, { map } = link, buffer = this.#buffers[0];
+    let isAll = this.#passedBy.size < PASSED_BY_MAX;
+    for (const chunk of this.#passedBy) {
+      await pacer.admit(map.chunkBytes, () => this.#stop);
+      if (this.#stop || buffer === undefined) return false;
+      const at = chunk * map.chunkBytes;
+      const range = { at, length: Math.min(map.chunkBytes, volume.sizeBytes - at) };
+      await volume.lock(range);
+      const isDirty = map.isDirty(chunk), isFree = this.#isFree(chunk, "locked");
+      if (isDirty && isFree) {
+        link.setCheck(range, CHECK.pending);
+        map.beginCopy(range.at, range.length);
+      }
+      volume.unlock(range);
+      if (isDirty && isFree) await this.#copy(range, buffer);
+      else {
+        pacer.giveBack(map.chunkBytes);
+        isAll &&= !isDirty;
+      }
+    }
+    return isAll;
   }
 
   /** Makes durable what the target was sent, and says so in the change map. */
@@ -130,7 +182,10 @@ export class Copier {
       const most = first + Math.max(1, Math.floor(mostBytes / map.chunkBytes));
       while (end < most && end < map.chunks && map.isDirty(end) && this.#isFree(end, mode)) end++;
       this.#cursor = Math.max(end, first + 1);
-      if (end === first) continue;
+      if (end === first) {
+        if (this.#passedBy.size < PASSED_BY_MAX) this.#passedBy.add(first);
+        continue;
+      }
       const at = first * map.chunkBytes;
       const range = { at, length: Math.min(end * map.chunkBytes, volume.sizeBytes) - at };
       link.setCheck(range, CHECK.pending);

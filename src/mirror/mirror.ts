@@ -6,20 +6,22 @@
  * waited for; a failed round is tried again with backoff, for ever; three wrong digests in a row on one extent
  * fail the mirror until someone resumes it. The source is never at risk: the mirror only reads it.
  */
-import { type Clock, type MemorySource, PsmaError, toPsmaError, type Turns } from "../core/mod.ts";
-import type { BackendCalls } from "../backend/mod.ts";
-import type { MirrorLink, MirrorRecord, Range, Volume } from "../volume/mod.ts";
+import { PsmaError, toPsmaError } from "../core/mod.ts";
+import type { MirrorRecord, MirrorTerms } from "../volume/mod.ts";
 import { DigestChecks } from "./checks.ts";
 import { ConvergenceWatch, WriterWatch } from "./convergence.ts";
 import { Copier } from "./copier.ts";
-import { type Digest, DIGEST_ALGORITHM } from "./digest.ts";
-import type { MirrorEventSink } from "./events.ts";
-import { type ApplicationLoad, limitsOf, type PaceLimits, Pacer } from "./pace.ts";
-import type { MirrorProgress } from "./progress.ts";
-import { RateMeter } from "./rate_meter.ts";
+import { whileCopying } from "./copying.ts";
+import { DIGEST_ALGORITHM } from "./digest.ts";
+import { tellMismatch, tellUnequal } from "./events.ts";
+import { LockStep } from "./lock_step.ts";
+import type { MirrorOptions, MirrorProgress } from "./mirror_options.ts";
+import { limitsOf, Pacer } from "./pace.ts";
+import { Progress } from "./progress.ts";
+import { type Guidance, Scheduler } from "./scheduler.ts";
 import { type MirrorEvent, type MirrorState, next, step } from "./state.ts";
-import type { TargetControl } from "./target_control.ts";
-import { MirrorVerification } from "./verification.ts";
+import { comparisonWaitsFor, MirrorVerification } from "./verification.ts";
+import { WriteThroughWatch } from "./write_through_watch.ts";
 
 const RETRY_FIRST_MS = 100, RETRY_MAX_MS = 5000;
 const IDLE_MS = 100;
@@ -28,25 +30,8 @@ const SMALL_BYTES = 16 * 2 ** 20;
 const ROUNDS_BEFORE_WRITE_THROUGH = 4;
 /** A round after which so much of what was dirty before is dirty again is not worth repeating. */
 const GAINED_LITTLE = 0.5;
-/** Pauses before a mirror that is to be ready always tries it again, and how long it must last to begin anew. */
-const READY_PAUSE_MS_MIN = 500, READY_PAUSE_MS_MAX = 60_000, LASTED_MS = 60_000;
-
-export interface MirrorOptions {
-  readonly record: MirrorRecord;
-  readonly volume: Volume;
-  readonly link: MirrorLink;
-  readonly calls: BackendCalls;
-  readonly turns: Turns;
-  readonly memory: MemorySource;
-  readonly clock: Clock;
-  readonly control: TargetControl;
-  readonly digest: Digest;
-  readonly emit: MirrorEventSink;
-  /** The application as it was before the mirror began, where that was seen. */
-  readonly undisturbed?: ApplicationLoad | undefined;
-  /** It is to be ready always: reached again by itself, with growing pauses, whenever it was left behind. */
-  readonly keepsReady?: boolean;
-}
+/** How often the progress of the first sync is made durable. */
+const REMEMBER_EVERY_MS = 10_000;
 
 export class Mirror {
   readonly checks: DigestChecks;
@@ -61,17 +46,17 @@ export class Mirror {
   #wantReady = false;
   /** How many wait for it to get ready. */
   #awaiting = 0;
-  #watching = false;
   #ended = false;
   #finished: Promise<void> | undefined;
   #change: { promise: Promise<void>; resolve: (value: void) => void };
   #rounds = 0;
   #gainedLittle = false;
-  #completeSinceMs: number | null = null;
-  #readyNotBeforeMs = 0;
-  #readySinceMs = -Infinity;
-  #pauseMs = READY_PAUSE_MS_MIN;
-  readonly #rate: RateMeter;
+  #terms: MirrorTerms;
+  #rememberedMs: number;
+  readonly #watch: WriteThroughWatch;
+  readonly #lockStep: LockStep;
+  readonly #progress: Progress;
+  readonly #scheduler: Scheduler;
 
   constructor(options: MirrorOptions) {
     this.#options = options;
@@ -80,7 +65,13 @@ export class Mirror {
     this.#state = options.record.paused ? "paused" : link.writeThrough ? "ready" : "requested";
     this.#wantReady = this.#keepsReady;
     this.#change = turns.deferred<void>();
-    this.#rate = new RateMeter(clock);
+    this.#terms = record.terms;
+    this.#rememberedMs = clock.monotonicMs();
+    this.#watch = new WriteThroughWatch(
+      options,
+      () => this.#terms.write_through_timeout_ms,
+    );
+    this.#lockStep = new LockStep(clock);
     const { counters } = volume, sleep = (ms: number) => turns.sleep(ms);
     const { undisturbed } = options, limits = limitsOf(record.terms);
     this.#pacer = new Pacer({
@@ -98,7 +89,7 @@ export class Mirror {
       ask: (ranges) => options.control.digests(ranges),
       digestSource: (range) => this.copier.digestSource(range),
       limit: (work) => this.#limit(work),
-      onMismatch: (range, strikes) => this.#reportMismatch(range, strikes),
+      onMismatch: (range, strikes) => tellMismatch(options.emit, range, strikes),
     });
     const { checks } = this, pacer = this.#pacer;
     this.copier = new Copier({ volume, link, calls, memory, pacer, checks, digest });
@@ -110,8 +101,27 @@ export class Mirror {
       limit: (work) => this.#limit(work, 0.5),
       waitsFor: () => this.#verifyWaitsFor(),
       ask: (ranges) => options.control.digests(ranges),
-      onUnequal: (range, tell) => this.#reportUnequal(range, tell),
+      onUnequal: (range, tell) => {
+        this.#signal();
+        if (tell) tellUnequal(options.emit, range);
+      },
     });
+    this.#progress = new Progress({
+      clock,
+      work: () => ({
+        copiedBytes: this.copier.copiedBytes + this.verification.doubts.equalBytes,
+        changedBytes: link.changedBytes,
+        dirtyBytes: link.map.dirtyBytes,
+      }),
+      first: record.first_sync === undefined ? { total_bytes: 0, percent: 0 } : record.first_sync,
+    });
+    this.#scheduler = new Scheduler({
+      ...options,
+      terms: record.terms,
+      progress: this.#progress,
+      setLimits: (limits) => pacer.setLimits(limits),
+    });
+    if (this.#state === "ready") this.#scheduler.isWhole();
     // A target must never hold the application: what it does not answer fails, and is copied again.
     link.target.setLossPolicy("fail");
     link.onFallback = (reason) => this.#fellBack(reason);
@@ -125,38 +135,29 @@ export class Mirror {
     return this.#state;
   }
 
+  /** As it was started, with the terms that hold now. */
   get record(): MirrorRecord {
-    return this.#options.record;
+    return { ...this.#options.record, terms: this.#terms };
   }
 
   start(): void {
-    if (this.#options.link.writeThrough) this.#watchWriteThrough();
+    if (this.#options.link.writeThrough) this.#watch.begin();
     this.#finished = this.#run();
   }
 
   progress(): MirrorProgress {
-    const { link, clock } = this.#options;
-    const writeThrough = link.writeThrough && link.map.dirtyChunks === 0;
-    const rate = this.#rate.measure(this.copier.copiedBytes);
+    const { link } = this.#options;
+    const waitMs = Math.max(0, this.#scheduler.untilNextMs ?? 0);
     return {
+      ...this.#progress.report({ stands: this.#stands(), waitMs }),
       state: this.#state,
       reason: this.#reason,
       copiedBytes: this.copier.copiedBytes,
       changedBytes: link.changedBytes,
-      dirtyBytes: link.map.dirtyBytes,
-      rateBytesPerSecond: Math.round(rate),
-      lagMs: writeThrough
-        ? 0
-        : this.#completeSinceMs === null
-        ? null
-        : Math.round(clock.monotonicMs() - this.#completeSinceMs),
-      etaSeconds: link.map.dirtyChunks === 0
-        ? 0
-        : rate > 0
-        ? Math.round(link.map.dirtyBytes / rate * 10) / 10
-        : null,
+      lagMs: this.#scheduler.lagMs,
       rounds: this.#rounds,
       writeThrough: link.writeThrough,
+      scheduled: this.#scheduler.scheduled,
       digests: {
         algorithm: DIGEST_ALGORITHM,
         checked: this.checks.checked,
@@ -166,9 +167,24 @@ export class Mirror {
     };
   }
 
-  /** How fast it may copy, from now on. */
-  setLimits(limits: PaceLimits): void {
-    this.#pacer.setLimits(limits);
+  /** What is predicted, for the schedule. */
+  guide(guidance: Guidance): void {
+    this.#scheduler.guide(guidance);
+    this.#signal();
+  }
+
+  /** From now on; what they say of durability holds for the next mirror. */
+  setTerms(terms: MirrorTerms): void {
+    this.#terms = terms;
+    this.#scheduler.setTerms(terms);
+    this.#signal();
+  }
+
+  /** Why no round can begin or go on; undefined: one can. */
+  #stands(): string | undefined {
+    if (this.#state === "paused") return "the mirror is paused";
+    if (this.#state === "failed") return `the mirror has failed (${this.#reason ?? "no reason"})`;
+    return this.#options.link.target.connected ? undefined : "the target is not reachable";
   }
 
   get #keepsReady(): boolean {
@@ -208,7 +224,7 @@ export class Mirror {
     const watch = new ConvergenceWatch(this.#options.link, this.copier, timeoutMs);
     this.#wantReady = true;
     this.#gateWantedMs = begunMs;
-    this.#readyNotBeforeMs = 0;
+    this.#lockStep.now();
     this.#signal();
     while (this.#state !== "ready" || !this.verification.gate.passedSince(begunMs)) {
       if (this.#ended) throw new PsmaError("state/ended", "Cannot converge: the mirror has ended");
@@ -291,7 +307,8 @@ export class Mirror {
 
   /** One step of the task: a round, a convergence, or a wait. */
   async #turn() {
-    const { link, record } = this.#options;
+    const { link } = this.#options;
+    this.#scheduler.look(this.#stands());
     if (this.#state === "paused" || this.#state === "failed" || this.#state === "switching") {
       await this.#wait(IDLE_MS);
     } else if (!link.target.connected) {
@@ -312,60 +329,92 @@ export class Mirror {
     } else if (this.#mayConverge && this.#state !== "requested") await this.#converge();
     else if (this.#state === "converging") this.#to("fell-back");
     else if (this.#state === "tracking") {
-      const isWhole = this.#rounds > 0;
-      await this.#wait(this.#untilNextMs(isWhole ? record.terms.resync_interval_ms : 0));
-      if (this.#state !== "tracking" || this.#mayConverge || this.#ended) return;
+      const isDue = (this.#scheduler.untilNextMs ?? 1) <= 0;
+      if (!isDue) return await this.#wait(this.#untilLookMs(this.#scheduler.waitMs));
       if (!this.verification.isRunning) this.#pacer.observeUndisturbed();
-      if (link.map.dirtyChunks > 0) await this.#round("round");
-      else this.#completeSinceMs = this.#options.clock.monotonicMs();
+      await this.#round("round");
     } else await this.#round("first-round");
   }
 
-  /** A background round: everything that is dirty now, checked and flushed. */
+  /** A background round: what the schedule wants of what is dirty now, checked and flushed. */
   async #round(event: MirrorEvent) {
+    const isFirst = this.#progress.first !== null;
+    const scopeBytes = isFirst ? null : this.#scheduler.scopeBytes;
     if (next(this.#state, event)) this.#to(event);
-    const startedMs = this.#options.clock.monotonicMs();
-    await this.#copyTracking();
-    // Ended early, for write-through to be entered now.
+    const isOver = await this.#copying(async () => {
+      const isComplete = await this.#copyTracking(scopeBytes);
+      // Ended early, for write-through to be entered now.
+      if (this.#mayConverge && this.#gainedLittle) return false;
+      await this.copier.flushTarget();
+      return isComplete && next(this.#state, "round-done") !== undefined;
+    });
     if (this.#mayConverge && this.#gainedLittle) return;
-    await this.copier.flushTarget();
     if (!next(this.#state, "round-done")) return;
     this.#rounds++;
-    this.#completeSinceMs = startedMs;
     this.#reason = undefined;
     this.#to("round-done");
-    if (this.#rounds === 1) this.#tellSynced();
+    if (isOver && isFirst) this.#tellSynced();
   }
 
   #tellSynced() {
+    this.#options.onFirstSync?.(null);
     this.#options.emit("mirror.synced", "info", "The mirror has what the volume had", {
       copied_bytes: this.copier.copiedBytes,
       digests_checked: this.checks.checked,
     });
   }
 
-  async #copyTracking() {
+  /** @param work says whether all was copied. */
+  async #copying(work: () => Promise<boolean>): Promise<boolean> {
+    return await whileCopying(this.#options.turns, this.#scheduler, work, () => {
+      this.#scheduler.look(this.#stands());
+      this.#remember();
+    });
+  }
+
+  #remember() {
+    const { first } = this.#progress, now = this.#options.clock.monotonicMs();
+    if (first === null || now - this.#rememberedMs < REMEMBER_EVERY_MS) return;
+    this.#rememberedMs = now;
+    this.#options.onFirstSync?.(first);
+  }
+
+  /** @returns whether all was copied that was dirty when it began. */
+  async #copyTracking(scopeBytes: number | null = null): Promise<boolean> {
     const mayCopy = () => !this.#ended && this.#state !== "paused" && this.#state !== "failed";
-    if (!await this.verification.doubts.resolve(mayCopy)) return;
+    if (!await this.verification.doubts.resolve(mayCopy)) return false;
     const { link } = this.#options, { map } = link, before = map.dirtyBytes;
-    const writer = new WriterWatch(link, this.copier);
-    await this.copier.round("tracking", () => this.#mayConverge && writer.keepsUp);
+    const { mismatched } = this.checks, writer = new WriterWatch(link, this.copier);
+    const isFutile = () => this.#mayConverge && writer.keepsUp;
+    const isWhole = await this.copier.round("tracking", { mostBytes: scopeBytes, isFutile });
+    await this.checks.settle();
+    const isAll = isWhole && await this.copier.copyPassedBy();
     await this.checks.settle();
     this.#gainedLittle = writer.kept || map.dirtyBytes > before * GAINED_LITTLE;
+    return isAll && this.checks.mismatched === mismatched;
   }
 
   async #converge() {
-    const { volume, link, calls } = this.#options;
+    const isFirst = this.#progress.first !== null;
     if (this.#state !== "converging") this.#to("converge");
+    const isReady = await this.#copying(() => this.#getReady());
+    if (!isReady) return;
+    this.#rounds = Math.max(1, this.#rounds);
+    if (isFirst) this.#tellSynced();
+  }
+
+  /** @returns whether it is ready. */
+  async #getReady(): Promise<boolean> {
+    const { volume, link, calls } = this.#options;
     for (let round = 0; round < ROUNDS_BEFORE_WRITE_THROUGH; round++) {
       if (link.map.dirtyBytes <= SMALL_BYTES || !this.#converging) break;
       // The application dirties as fast as that is: only write-through gets ahead of it.
       if (this.#gainedLittle) break;
       await this.#copyTracking();
     }
-    if (!this.#converging) return;
+    if (!this.#converging) return false;
     volume.enterWriteThrough();
-    this.#watchWriteThrough();
+    this.#watch.begin();
     while (this.#converging && link.writeThrough && link.map.dirtyChunks > 0) {
       await this.copier.round("locked");
       await this.checks.settle();
@@ -373,103 +422,53 @@ export class Mirror {
       await this.verification.settle();
     }
     await this.verification.gate.pass(() => this.#converging && link.writeThrough);
-    if (!this.#converging || !link.writeThrough) return;
+    if (!this.#converging || !link.writeThrough) return false;
     await this.copier.flushTarget();
     if (await calls.flush(volume.active) !== 0) {
       throw new PsmaError("io/flush", "Cannot converge: the source does not flush");
     }
-    if (!this.#converging || !link.writeThrough || link.map.dirtyChunks > 0) return;
+    if (!this.#converging || !link.writeThrough || link.map.dirtyChunks > 0) return false;
     this.#reason = undefined;
-    this.#completeSinceMs = this.#options.clock.monotonicMs();
     this.#to("all-clean");
-    // Write-through was entered before the first round had ended.
-    if (this.#rounds === 0 && ++this.#rounds > 0) this.#tellSynced();
-    this.#readySinceMs = this.#options.clock.monotonicMs();
-    if (!this.#keepsReady) return;
-    this.#options.emit("mirror.in-step", "info", "Every acknowledged write is on both stores");
+    this.#lockStep.reached();
+    if (this.#keepsReady) {
+      this.#options.emit("mirror.in-step", "info", "Every acknowledged write is on both stores");
+    }
+    return true;
   }
 
   get #mayConverge(): boolean {
-    return this.#wantReady && this.#options.clock.monotonicMs() >= this.#readyNotBeforeMs;
+    return this.#wantReady && this.#lockStep.untilMs <= 0;
   }
 
-  /** The wait for the next round, cut short where write-through is to be reached again before. */
-  #untilNextMs(intervalMs: number): number {
-    if (!this.#wantReady) return intervalMs;
-    return Math.min(intervalMs, this.#readyNotBeforeMs - this.#options.clock.monotonicMs());
-  }
-
-  /** Each time that lock-step did not last costs the application some waiting: ever more rarely, then. */
-  #putOff() {
-    const now = this.#options.clock.monotonicMs();
-    const lasted = now - this.#readySinceMs > LASTED_MS;
-    this.#pauseMs = lasted ? READY_PAUSE_MS_MIN : Math.min(2 * this.#pauseMs, READY_PAUSE_MS_MAX);
-    this.#readyNotBeforeMs = now + this.#pauseMs;
+  /** The wait for the next look, cut short where write-through is to be reached again before. */
+  #untilLookMs(waitMs: number): number {
+    return this.#wantReady ? Math.min(waitMs, this.#lockStep.untilMs) : waitMs;
   }
 
   get #converging(): boolean {
     return this.#state === "converging" && this.#wantReady && !this.#ended;
   }
 
-  /** While write-through lasts: nobody waits for the target longer than the limit. */
-  async #watchWriteThrough() {
-    const { volume, link, turns, record } = this.#options;
-    const limitMs = record.terms.write_through_timeout_ms;
-    if (this.#watching) return;
-    this.#watching = true;
-    while (link.writeThrough && volume.link === link) {
-      await turns.sleep(Math.max(5, limitMs / 8));
-      if (link.committing || volume.mirrorWaitMs() <= limitMs) continue;
-      volume.dropWriteThrough(`the target did not answer within ${limitMs} ms`);
-    }
-    this.#watching = false;
-  }
-
   #fellBack(reason: string) {
     this.#reason = reason;
-    if (this.#keepsReady) this.#putOff();
+    if (this.#keepsReady) this.#lockStep.putOff();
     if (next(this.#state, "fell-back")) this.#to("fell-back", reason);
     this.#options.emit("mirror.fell-back", "warning", `Write-through ended: ${reason}`, {
       dirty_bytes: this.#options.link.map.dirtyBytes,
     });
   }
 
-  #reportMismatch(range: Range, strikes: number) {
-    this.#options.emit(
-      "mirror.digest-mismatch",
-      "error",
-      `The target persisted other bytes than were sent, ${range.length} bytes at ${range.at}`,
-      { at: range.at, length: range.length, strikes },
-    );
-  }
-
-  #reportUnequal({ at, length }: Range, tell: boolean) {
-    this.#signal();
-    if (!tell) return;
-    const message = `Both sides of the mirror differ from byte ${at} on; it is copied again`;
-    this.#options.emit("mirror.verify-mismatch", "error", message, { at, length });
-  }
-
   #verifyWaitsFor(): string | undefined {
     if (this.#ended) return "the mirror has ended";
     if (!this.#options.link.target.connected) return "the target is not reachable";
-    switch (this.#state) {
-      case "requested":
-      case "syncing":
-        return "the first round is under way";
-      case "converging":
-      case "switching":
-        return "the mirror is getting ready to be switched to";
-      case "failed":
-        return `the mirror has failed (${this.#reason ?? "no reason given"})`;
-    }
-    return undefined;
+    return comparisonWaitsFor(this.#state, this.#reason);
   }
 
   /** @param share of the write-through time limit. */
   async #limit<T>(work: Promise<T>, share = 1): Promise<T> {
-    const { turns, record } = this.#options;
-    const late = turns.sleep(record.terms.write_through_timeout_ms * share).then(() => {
+    const { turns } = this.#options;
+    const late = turns.sleep(this.#terms.write_through_timeout_ms * share).then(() => {
       throw new PsmaError("timeout/check", "Cannot check an extent: the store did not answer");
     });
     late.catch(() => {});

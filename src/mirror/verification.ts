@@ -6,6 +6,7 @@ import { Doubts } from "./compare.ts";
 import { Comparison } from "./comparison.ts";
 import type { Copier } from "./copier.ts";
 import type { Pacer } from "./pace.ts";
+import type { MirrorState } from "./state.ts";
 import { Verify, type VerifyOptions } from "./verify.ts";
 import { VerifyGate } from "./verify_gate.ts";
 
@@ -107,4 +108,22 @@ export class MirrorVerification {
     checks.mismatched++;
     onUnequal(range, tell);
   }
+}
+
+/** Why a mirror in that state has nothing to be compared; undefined when it has. */
+export function comparisonWaitsFor(
+  state: MirrorState,
+  reason: string | undefined,
+): string | undefined {
+  switch (state) {
+    case "requested":
+    case "syncing":
+      return "the first round is under way";
+    case "converging":
+    case "switching":
+      return "the mirror is getting ready to be switched to";
+    case "failed":
+      return `the mirror has failed (${reason ?? "no reason given"})`;
+  }
+  return undefined;
 }

@@ -81,6 +81,11 @@ export class Counters {
     return (this.values[COUNTER.reads] as number) + (this.values[COUNTER.writes] as number);
   }
 
+  /** Bytes that the application wrote so far. */
+  get writtenBytes(): number {
+    return this.values[COUNTER.writeBytes] as number;
+  }
+
   /** Microseconds that they took, all together. */
   get transferMicros(): number {
     const values = this.values;

@@ -6,11 +6,13 @@ export type {
   BackupRest,
   CutoverReport,
   DifferingRange,
+  FirstSync,
   LatencyReport,
   Manifest,
   MirrorRecord,
   MirrorTerms,
   Placement,
+  RateWindow,
   VerifyRecord,
 } from "../codec/mod.ts";
 export { atEpoch } from "../codec/mod.ts";

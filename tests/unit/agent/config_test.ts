@@ -53,6 +53,8 @@ volumes:
     rpo_ms: 300_000,
     max_rate_bytes_per_s: 50 * 1024 ** 2,
     min_rate_bytes_per_s: 0,
+    rate_windows: [],
+    deadline_safety_ms: 60_000,
     durability: "process",
     write_through_timeout_ms: 200,
     backup: "frozen",
@@ -79,6 +81,35 @@ Deno.test("parseConfig() refuses a volume that its mkfs would refuse, and names 
   for (const [type, size] of [["xfs", "300MiB"], ["btrfs", "109MiB"], ["ext4", "1MiB"]] as const) {
     deepEqual(volume(type, size), []);
   }
+});
+
+Deno.test("parseConfig() reads hours with ceilings, floors and what a mirror survives", () => {
+  const config = accepted(`stores: { local: { type: embedded, path: /v } }
+volumes:
+  data:
+    size: 1GiB
+    mirror:
+      max_rate: 20MiB/s
+      min_rate: 1MiB
+      deadline_safety: 10m
+      durability: process
+      schedule:
+        - { from: "22:00", to: "06:00", max_rate: auto }
+        - { from: 00:00, to: 24:00, days: "sat-mon, wed", max_rate: 5MiB }
+`);
+  const mirror = config.volumes["data"]?.mirror;
+  equal(mirror?.min_rate_bytes_per_s, 1024 ** 2);
+  equal(mirror?.deadline_safety_ms, 600_000);
+  equal(mirror?.durability, "process");
+  deepEqual(mirror?.rate_windows, [
+    {
+      from_minute: 1320,
+      to_minute: 360,
+      days: [0, 1, 2, 3, 4, 5, 6],
+      max_rate_bytes_per_s: null,
+    },
+    { from_minute: 0, to_minute: 1440, days: [0, 1, 3, 6], max_rate_bytes_per_s: 5 * 1024 ** 2 },
+  ]);
 });
 
 Deno.test("loadConfig() says that a directory is none of its business", () => {
@@ -110,6 +141,7 @@ Deno.test("parseConfig() fills in defaults, and an empty file is a configuration
 });
 
 const VOLUME = `${STORES}volumes:\n  data:\n    size: 1GiB\n`;
+const WINDOW = `${VOLUME}    mirror:\n      schedule:\n`;
 
 /** What is written, where it is found, and the words that must be there. */
 const MISTAKES: [what: string, text: string, at: string, message: RegExp][] = [
@@ -149,6 +181,50 @@ const MISTAKES: [what: string, text: string, at: string, message: RegExp][] = [
   ["too deep a queue", `${VOLUME}    queue_depth: 5000\n`, "6:18", /whole number from 1 to 1024/],
   ["misspelt frontend", `${VOLUME}    frontend: fues\n`, "6:15", /none of.*Did you mean "fuse"/],
   ["misspelt backup", `${VOLUME}    mirror: { backup: asinc }\n`, "6:23", /Did you mean "async"/],
+  [
+    "unknown window key",
+    `${WINDOW}      - { from: "1:00", to: "2:00", max_rate: auto, on: x }\n`,
+    "8:53",
+    /known key/,
+  ],
+  [
+    "time of no day",
+    `${WINDOW}      - { from: "25:00", to: "2:00", max_rate: auto }\n`,
+    "8:17",
+    /UTC/,
+  ],
+  [
+    "empty window",
+    `${WINDOW}      - { from: "2:00", to: "2:00", max_rate: auto }\n`,
+    "8:29",
+    /empty/,
+  ],
+  ["no rate", `${WINDOW}      - { from: "1:00", to: "2:00" }\n`, "8:9", /max_rate: it is required/],
+  [
+    "no day",
+    `${WINDOW}      - { from: "1:00", to: "2:00", max_rate: auto, days: [mon, tus] }\n`,
+    "8:59",
+    /"tus" is no day \(Days: sun/,
+  ],
+  [
+    "windows as a mapping",
+    `${VOLUME}    mirror: { schedule: { from: 1 } }\n`,
+    "6:25",
+    /not a list/,
+  ],
+  ["window as a word", `${WINDOW}      - night\n`, "8:9", /entry 1 is not a mapping/],
+  [
+    "floor above ceiling",
+    `${VOLUME}    mirror: { max_rate: 1MiB, min_rate: 2MiB }\n`,
+    "6:41",
+    /above max_rate/,
+  ],
+  [
+    "weak durability",
+    `${VOLUME}    mirror: { durability: none }\n`,
+    "6:27",
+    /none of process, power/,
+  ],
   ["remote model", "forecast: { mode: remote }\n", "1:19", /"remote" is not supported/],
   ["rbd store", "stores:\n  a: { type: rbd, pool: x }\n", "2:14", /"rbd" is not supported/],
   ["store type absent", "stores:\n  a: { path: /x }\n", "2:3", /stores\.a\.type: it is required/],
