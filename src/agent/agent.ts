@@ -170,8 +170,8 @@ async function startDataPlane(
     tls_directory: `${state_dir}/tls`,
     questions: {
       digests: ({ target, extents }) => storeNamed(stores, target.store).digests(target, extents),
-      promote: async ({ target, epoch }) => {
-        await storeNamed(stores, target.store).promote(target, epoch);
+      promote: async ({ target, epoch, claimant }) => {
+        await storeNamed(stores, target.store).promote(target, epoch, claimant);
         return null;
       },
     },

@@ -6,6 +6,7 @@ import { crc32 } from "node:zlib";
 import { PsmaError } from "../core/mod.ts";
 
 const MAGIC = "PSMA-MANIFEST 1";
+const EPOCH_OF_URI = /@\d{1,15}(?=\?|$)/;
 
 /** Paths of PEM files. Without `ca_file` the authorities that come with this program are trusted. */
 export interface TlsFiles {
@@ -140,8 +141,15 @@ export interface Manifest {
   readonly epoch: number;
   readonly active: Placement;
   readonly mirror: MirrorRecord | null;
-  /** A cutover that began: the store may have been promoted to this epoch already. */
-  readonly prepare: { readonly epoch: number; readonly to: Placement } | null;
+  /**
+   * A cutover, or with a `claimant` a claim on the active place, that began: the store may have been promoted to
+   * this epoch already.
+   */
+  readonly prepare: {
+    readonly epoch: number;
+    readonly to: Placement;
+    readonly claimant?: string;
+  } | null;
   readonly backup: Placement | null;
   readonly backup_mode: BackupMode;
   /** Null where there is no backup, where it is followed, and where an earlier version froze it. */
@@ -168,11 +176,16 @@ export function decodeManifest(bytes: Uint8Array, path: string): Manifest {
   return completed(JSON.parse(body));
 }
 
+/** Whether a URI names a fencing epoch: `volume@EPOCH`. */
+export function namesEpoch(uri: string): boolean {
+  return EPOCH_OF_URI.test(uri);
+}
+
 /** The same place for a writer of another fencing epoch; as it is where nothing is fenced. */
 export function atEpoch(place: Placement, epoch: number): Placement {
   const { backend } = place;
   if (backend.type !== "nbd") return place;
-  const uri = backend.uri.replace(/@\d{1,15}(?=\?|$)/, `@${epoch}`);
+  const uri = backend.uri.replace(EPOCH_OF_URI, `@${epoch}`);
   return { ...place, backend: { ...backend, uri } };
 }
 

@@ -321,8 +321,11 @@ export interface Questions {
     argument: { target: Placement; extents: readonly { at: number; length: number }[] };
     answer: string[];
   };
-  /** Fences every writer with a lower epoch at the target's store. */
-  promote: { argument: { target: Placement; epoch: number }; answer: null };
+  /** Fences every writer with a lower epoch at the target's store; with a `claimant`, of the same one too. */
+  promote: {
+    argument: { target: Placement; epoch: number; claimant?: string };
+    answer: null;
+  };
 }
 
 /** Questions about the TLS relay, which the data plane's handle answers by itself. */

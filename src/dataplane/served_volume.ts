@@ -41,6 +41,7 @@ export class ServedVolume {
   #ublk: UblkExport | undefined;
   #busy: string | undefined;
   #exporting = false;
+  #saidFenced = false;
   #closing = false;
 
   private constructor(parts: VolumeParts, maxSizeBytes: number) {
@@ -63,12 +64,6 @@ export class ServedVolume {
   static async open(open: OpenVolume, context: DataPlaneContext): Promise<ServedVolume> {
     const parts = await openParts(open, context);
     const served = new ServedVolume(parts, open.max_size_bytes);
-    const { prepare } = parts.manifest.current;
-    if (prepare) {
-      parts.emit("cutover.void", "warning", "A cutover that was not committed is void", {
-        epoch: prepare.epoch,
-      });
-    }
     try {
       await served.#mirrors.recover();
       await served.#verifications.recover();
@@ -110,6 +105,26 @@ export class ServedVolume {
     counters.setLevels({ allocatedBytes: active.allocatedBytes() ?? sizeBytes, inFlight });
     this.#mirrors.updateCounters();
     this.#baseline.keepSnapshot();
+    if (active.fenced === true && !this.#saidFenced) this.#stopForAnother();
+  }
+
+  /** Another has the volume, and goes on with its mirror too: nothing more is written from here, to no side. */
+  #stopForAnother() {
+    this.#saidFenced = true;
+    const { epoch, active } = this.#parts.manifest.current, { name } = this.volume;
+    const { context, emit } = this.#parts;
+    emit(
+      "volume.fenced",
+      "error",
+      `${name} is held by another agent since store ${active.store} refuses epoch ${epoch}: all I/O fails here, ` +
+        `for good. Stop this agent, or remove ${name} from its configuration; go on with the other one`,
+      { epoch, store: active.store },
+    );
+    const target = this.volume.link?.target;
+    target?.setLossPolicy("fail");
+    target?.abort();
+    const stop = this.#mirrors.drop().then(() => target?.close());
+    context.supervise("ending a mirror of a volume that another holds", stop);
   }
 
   /** @throws {PsmaError} state/mirror while there is a mirror, usage/size when smaller or above the maximum. */

@@ -9,6 +9,7 @@ import { type BackendSpec, type ManifestFile, newManifest, Volume } from "../vol
 import type { DataPlaneContext } from "./context.ts";
 import { withPlainUri } from "./tls/way.ts";
 import type { OpenVolume } from "./messages.ts";
+import { claimActive } from "./volume_claim.ts";
 import { CLAIM_EVERY_MS, CLAIM_WITHIN_MS, VolumeDirectory } from "./volume_directory.ts";
 
 /** What an open volume's controls share. */
@@ -23,7 +24,7 @@ export interface VolumeParts {
   readonly emit: MirrorEventSink;
 }
 
-/** @throws {PsmaError} not-found/manifest, state/manifest, state/short, state/in-use, store/unreachable, sys/... */
+/** @throws {PsmaError} not-found/manifest, state/manifest, state/short, state/in-use, fenced/claimed, store/unreachable, sys/... */
 export async function openParts(open: OpenVolume, context: DataPlaneContext): Promise<VolumeParts> {
   const directory = new VolumeDirectory(open.directory, context.files);
   const claim = await directory.claim(open.name);
@@ -42,6 +43,17 @@ async function openClaimed(
   claim: Disposable,
 ): Promise<VolumeParts> {
   const manifest = directory.loadManifest() ?? await firstManifest(open, directory);
+  const { prepare } = manifest.current;
+  if (prepare && prepare.claimant === undefined) {
+    context.emit({
+      type: "cutover.void",
+      severity: "warning",
+      volume: open.name,
+      message: "A cutover that was not committed is void",
+      data: { epoch: prepare.epoch },
+    });
+  }
+  await claimActive(manifest, context);
   const { name, size_bytes, active } = manifest.current;
   const backend = await openActive(name, active.backend, size_bytes, context);
   const { operations, requests, reactor, batchClock } = context;

@@ -25,6 +25,7 @@ import {
 import {
   checkGrows,
   checkSize,
+  claimOf,
   madeBefore,
   newMirrorRecord,
   newVolumeRecord,
@@ -115,10 +116,10 @@ export class EmbeddedStore implements DataStore {
     );
   }
 
-  promote(placement: Placement, epoch: number): Promise<void> {
+  promote(placement: Placement, epoch: number, claimant?: string): Promise<void> {
     return this.#inTurn(async () => {
       const record = await this.#need(placement.store_volume, "promote");
-      await this.#folders.update(promoted(record, epoch));
+      await this.#folders.update(promoted(record, epoch, claimOf(claimant, this.#options.clock)));
     });
   }
 

@@ -126,12 +126,12 @@ export class PsmaStore implements DataStore {
     return all;
   }
 
-  async promote(placement: Placement, epoch: number): Promise<void> {
+  async promote(placement: Placement, epoch: number, claimant?: string): Promise<void> {
     const path = `${pathOf(placement.store_volume)}/promote`;
     const answer = await this.#http.call({
       method: "POST",
       path,
-      body: { epoch },
+      body: { epoch, ...(claimant === undefined ? {} : { claimant }) },
       answer: VolumeBody,
     });
     if (answer.epoch >= epoch) return;

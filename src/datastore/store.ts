@@ -109,10 +109,11 @@ export interface DataStore {
   /** Digests of what is persisted now, one per extent, in order: lower-case hexadecimal. */
   digests(placement: Placement, extents: readonly Extent[]): Promise<string[]>;
   /**
-   * Durably fences every writer with a lower epoch; the same epoch again is no error.
-   * @throws {PsmaError} fenced/stale-epoch when the volume's is higher already.
+   * Durably fences every writer with a lower epoch; the same epoch again is no error, unless one has claimed it
+   * and this is not the same claimant.
+   * @throws {PsmaError} fenced/stale-epoch when the volume's is higher already, or another's.
    */
-  promote(placement: Placement, epoch: number): Promise<void>;
+  promote(placement: Placement, epoch: number, claimant?: string): Promise<void>;
   /** Gives connections back. */
   close(): void;
 }

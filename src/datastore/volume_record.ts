@@ -1,6 +1,6 @@
 /** What a store durably knows about one volume: the JSON file beside its bytes. */
 import { z } from "zod";
-import { checkName, formatSize, PsmaError, roundUp } from "../core/mod.ts";
+import { checkName, type Clock, formatSize, PsmaError, roundUp } from "../core/mod.ts";
 import {
   type CreateStoreVolume,
   MAX_VOLUME_BYTES,
@@ -40,6 +40,8 @@ const VolumeRecord = z.strictObject({
   /** What made it, so that the same call again makes no second one; null when the caller gave no key. */
   idempotency: z.strictObject({ key: z.string(), fingerprint: z.string() }).nullable(),
   mirror: MirrorRequestRecord.nullable(),
+  /** Who raised the epoch to what it is, where that one gave a name, and when; RFC 3339. */
+  claim: z.strictObject({ claimant: z.string(), at: z.string() }).optional(),
 });
 
 export type MirrorRequestRecord = z.infer<typeof MirrorRequestRecord>;
@@ -116,23 +118,44 @@ export function writerEpoch(record: VolumeRecord): number {
     : record.epoch;
 }
 
+/** Who wants a volume for itself, by a name that is drawn for this one claim; and when. */
+export interface Claim {
+  readonly claimant: string;
+  /** RFC 3339. */
+  readonly at: string;
+}
+
+/** A claim that is made now; undefined where nobody gave a name. */
+export function claimOf(claimant: string | undefined, clock: Clock): Claim | undefined {
+  return claimant === undefined
+    ? undefined
+    : { claimant, at: new Date(clock.nowMs()).toISOString() };
+}
+
 /**
- * The record after a promotion.
- * @throws {PsmaError} fenced/stale-epoch when the volume's epoch is higher.
+ * The record after a promotion. An epoch that somebody has claimed is that one's alone: the same claim again
+ * is no error, another one for the same epoch is.
+ * @throws {PsmaError} fenced/stale-epoch when the volume's epoch is higher, or another's.
  */
-export function promoted(record: VolumeRecord, epoch: number): VolumeRecord {
-  if (checkEpoch(epoch) < record.epoch) {
+export function promoted(record: VolumeRecord, epoch: number, claim?: Claim): VolumeRecord {
+  const { claim: held, ...rest } = record;
+  const isAnothers = epoch === record.epoch &&
+    (held ? held.claimant !== claim?.claimant : claim !== undefined);
+  if (checkEpoch(epoch) < record.epoch || isAnothers) {
     throw new PsmaError(
       "fenced/stale-epoch",
-      `Cannot promote ${record.id} to epoch ${epoch}: its epoch is ${record.epoch} already`,
+      `Cannot promote ${record.id} to epoch ${epoch}: its epoch is ${record.epoch} already` +
+        (held ? `, claimed at ${held.at}` : ""),
       { hint: "A newer owner has taken the volume over; this one must stop writing." },
     );
   }
   const done = record.mirror !== null && epoch > record.mirror.epoch;
+  const holds = epoch === record.epoch ? held : claim;
   return {
-    ...record,
+    ...rest,
     epoch,
     mirror: done && record.mirror ? { ...record.mirror, state: "promoted" } : record.mirror,
+    ...(holds ? { claim: holds } : {}),
   };
 }
 

@@ -85,7 +85,12 @@ export const DigestsBody = z.object({
   }),
 }).openapi("Digests");
 
-export const PromoteBody = z.strictObject({ epoch: Epoch }).openapi("Promote");
+export const PromoteBody = z.strictObject({
+  epoch: Epoch,
+  claimant: z.string().min(1).max(64).optional().openapi({
+    description: "Claims the epoch for one writer: another claimant of the same epoch is refused.",
+  }),
+}).openapi("Promote");
 
 const Source = z.strictObject({
   agent: z.string().min(1).max(128),

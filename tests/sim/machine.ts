@@ -35,10 +35,10 @@ export class Machine {
       const { extents } = argument as AllQuestions["digests"]["argument"];
       return this.store.digests(target.store_volume, extents, done);
     }
-    const { epoch } = argument as AllQuestions["promote"]["argument"];
+    const { epoch, claimant } = argument as AllQuestions["promote"]["argument"];
     // Embedded stores are on this machine: fencing there is a record's matter.
     if (target.backend.type === "file") this.world.after(this.disk.delay(), () => done(null));
-    else this.store.promote(target.store_volume, epoch, done);
+    else this.store.promote(target.store_volume, { epoch, claimant }, done);
   }
 
   /** What a placement's bytes are now, as a reader would see them. */

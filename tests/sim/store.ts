@@ -19,6 +19,8 @@ export interface StoreVolume {
   /** The lowest epoch that may write; what a restart begins with. */
   epoch: number;
   durableEpoch: number;
+  /** Who claimed it; undefined where nobody gave a name. */
+  claimant: string | undefined;
   readonly sessions: Set<StoreSession>;
   /** Requests of sessions that have ended and are still being done. */
   draining: number;
@@ -66,6 +68,7 @@ export class Store {
       sizeBytes: bytes.length,
       epoch,
       durableEpoch: epoch,
+      claimant: undefined,
       sessions: new Set(),
       draining: 0,
     });
@@ -149,16 +152,22 @@ export class Store {
   }
 
   /** Raises the epoch, durably, and cuts every writer below it; answers when they have drained. */
-  promote(name: string, epoch: number, done: Answer<null>): void {
+  promote(
+    name: string,
+    { epoch, claimant }: { epoch: number; claimant: string | undefined },
+    done: Answer<null>,
+  ): void {
     this.#ask(done, (answer) => {
       this.work(() => {
         const volume = this.#volumes.get(name);
         if (!volume) return answer(notFound(name));
-        if (epoch < volume.durableEpoch) {
+        const isAnothers = epoch === volume.durableEpoch && claimant !== volume.claimant;
+        if (epoch < volume.durableEpoch || isAnothers) {
           const reason = `its epoch is ${volume.durableEpoch}`;
           return answer(new PsmaError("fenced/stale-epoch", `Cannot promote ${name}: ${reason}`));
         }
         volume.durableEpoch = epoch;
+        volume.claimant = claimant;
         volume.epoch = Math.max(volume.epoch, epoch);
         for (const session of [...volume.sessions]) if (session.epoch < epoch) session.cut();
         const drain = () => volume.draining > 0 ? this.work(drain) : answer(null);

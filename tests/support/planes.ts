@@ -1,6 +1,6 @@
 /** Two data planes as an agent and its store would have them, without the layers above. */
 import { DataPlane, type Placement, type QuestionHandlers } from "../../src/dataplane/mod.ts";
-import { silentLog } from "../../src/core/mod.ts";
+import { PsmaError, silentLog } from "../../src/core/mod.ts";
 import type { TempDir } from "./temp.ts";
 
 /** An empty thin file as a place for a volume. */
@@ -18,6 +18,7 @@ export function thinPlacement(path: string, sizeBytes: number): Placement {
 /** A fenced NBD server of its own, in this process but on its own thread: a data store's bytes. */
 export class FarStore implements AsyncDisposable {
   readonly promoted: Map<string, number> = new Map();
+  readonly #claims = new Map<string, { epoch: number; claimant: string | undefined }>();
 
   private constructor(readonly plane: DataPlane, readonly temp: TempDir) {}
 
@@ -60,12 +61,26 @@ export class FarStore implements AsyncDisposable {
         const name = target.store_volume;
         return (await this.plane.command("digestExtents", { name, extents })).digests;
       },
-      promote: async ({ target, epoch }) => {
+      promote: async ({ target, epoch, claimant }) => {
+        this.#claim(target.store_volume, epoch, claimant);
         await this.plane.command("promote", { name: target.store_volume, epoch });
         this.promoted.set(target.store_volume, epoch);
         return null;
       },
     };
+  }
+
+  /** An epoch belongs to who claimed it first, as at a store. */
+  #claim(name: string, epoch: number, claimant: string | undefined) {
+    const held = this.#claims.get(name);
+    const isAnothers = held?.epoch === epoch && held.claimant !== claimant;
+    if (held && (epoch < held.epoch || isAnothers)) {
+      throw new PsmaError(
+        "fenced/stale-epoch",
+        `Cannot promote ${name}: its epoch is ${held.epoch}`,
+      );
+    }
+    this.#claims.set(name, { epoch, claimant });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

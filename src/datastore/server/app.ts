@@ -70,8 +70,8 @@ function addVolumeRoutes(app: StoreApp, catalogue: Catalogue, metrics: StoreMetr
     return c.json(answer, 200);
   });
   app.openapi(routes.promoteVolume, async (c) => {
-    const { epoch } = c.req.valid("json");
-    return c.json(await catalogue.promote(c.req.valid("param").id, epoch), 200);
+    const { epoch, claimant } = c.req.valid("json");
+    return c.json(await catalogue.promote(c.req.valid("param").id, epoch, claimant), 200);
   });
   app.openapi(routes.showCapacity, async (c) => c.json(await catalogue.capacity(), 200));
 }

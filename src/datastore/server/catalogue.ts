@@ -14,6 +14,7 @@ import { existsAlready, noSuchVolume, type Space, type VolumeFolders } from "../
 import {
   checkGrows,
   checkSize,
+  claimOf,
   madeBefore,
   newMirrorRecord,
   newVolumeRecord,
@@ -211,10 +212,11 @@ export class Catalogue {
    * A failure between 1 and 2 is answered as an error: the epoch is raised, and asking again does the rest.
    * @throws {PsmaError} not-found/store-volume, fenced/stale-epoch
    */
-  promote(id: string, epoch: number): Promise<VolumeBody> {
+  promote(id: string, epoch: number, claimant?: string): Promise<VolumeBody> {
     return this.#queue.run(id, async () => {
       const { record, folders, uri } = this.#need(id, "promote");
-      const entry = { record: promoted(record, epoch), folders, uri };
+      const claim = claimOf(claimant, this.#options.clock);
+      const entry = { record: promoted(record, epoch, claim), folders, uri };
       if (epoch > record.epoch) await folders.update(entry.record);
       this.#entries.set(id, entry);
       await this.#served.promote(id, epoch);

@@ -15,8 +15,8 @@ const plane = await DataPlane.start({
   log,
   questions: {
     digests: ({ target, extents }) => far.digests(target, extents),
-    promote: async ({ target, epoch }) => {
-      await far.promote(target, epoch);
+    promote: async ({ target, epoch, claimant }) => {
+      await far.promote(target, epoch, claimant);
       return null;
     },
   },

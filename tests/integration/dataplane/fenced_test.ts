@@ -15,7 +15,11 @@ Deno.test({
     await using far = await FarStore.start(temp);
     const initial = await far.create("data", 1 << 20, 1);
     const events: DataPlaneEvent[] = [];
-    const plane = await DataPlane.start({ log: silentLog, onEvent: (one) => events.push(one) });
+    const plane = await DataPlane.start({
+      log: silentLog,
+      onEvent: (one) => events.push(one),
+      questions: far.questions,
+    });
     await using _stop = { [Symbol.asyncDispose]: () => plane.stop() };
     const opened = await plane.command("openVolume", {
       name: "data",
@@ -24,7 +28,7 @@ Deno.test({
       initial,
     });
     assert.deepEqual([opened.connected, opened.fenced], [true, false]);
-    await far.plane.command("promote", { name: "data", epoch: 2 });
+    await far.plane.command("promote", { name: "data", epoch: 3 });
     await waitUntil(() => events.some(({ type }) => type === "nbd.fenced"), { what: "the fence" });
     const { connected, fenced } = await plane.command("volumeStatus", { name: "data" });
     assert.deepEqual([connected, fenced], [false, true]);

@@ -31,8 +31,8 @@ Deno.test({
       log: silentLog,
       questions: {
         digests: ({ target, extents }) => far.digests(target, extents),
-        promote: async ({ target, epoch }) => {
-          await far.promote(target, epoch);
+        promote: async ({ target, epoch, claimant }) => {
+          await far.promote(target, epoch, claimant);
           return null;
         },
       },

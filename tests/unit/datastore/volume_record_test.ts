@@ -68,6 +68,19 @@ Deno.test("promoting to the same epoch changes nothing, to a lower one is refuse
   assert.throws(() => promoted(record, 8.5), { code: "usage/epoch" });
 });
 
+Deno.test("an epoch that was claimed is its claimant's alone, until a higher one", () => {
+  const a = { claimant: "a", at: AT }, b = { claimant: "b", at: AT };
+  const record = promoted(newMirrorRecord(request, "0a1b2c3d", AT), 8, a);
+  assert.deepEqual(promoted(record, 8, { ...a, at: "2027-01-01T00:00:00Z" }), record);
+  const refused = { code: "fenced/stale-epoch", message: new RegExp(`already, claimed at ${AT}$`) };
+  assert.throws(() => promoted(record, 8, b), refused);
+  assert.throws(() => promoted(record, 8), refused);
+  assert.deepEqual(promoted(record, 9, b).claim, b);
+  assert.equal(promoted(record, 9).claim, undefined);
+  assert.throws(() => promoted(promoted(record, 9), 9, b), { code: "fenced/stale-epoch" });
+  assert.deepEqual(decodeRecord(encodeRecord(record), "volume.json"), record);
+});
+
 Deno.test("a mirror's id keeps the volume's name as far as 64 characters go", () => {
   const volume = "v".repeat(64);
   const record = newMirrorRecord(
