@@ -16,8 +16,8 @@ export interface Intent {
   readonly verb: "mirror" | "scale" | "switch" | "rollback";
   readonly size_bytes: number;
   readonly operation_id: string;
-  /** Of a rollback: the volume's epoch when it began, and whether what was written since may be lost. */
-  readonly epoch?: number;
+  /** Of a rollback: where the volume was when it began, and whether what was written since may be lost. */
+  readonly from?: Pick<Placement, "store" | "store_volume">;
   readonly discard_changes?: boolean;
 }
 
@@ -26,6 +26,8 @@ export interface MirrorOrder {
   readonly id: string;
   readonly store: string;
   readonly size_bytes: number;
+  /** The volume's when it was first asked for: asked again, it is the same order. */
+  readonly epoch?: number;
   /** Null until the store has answered. */
   readonly placement: Placement | null;
 }

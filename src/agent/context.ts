@@ -30,7 +30,10 @@ export function storeNamed(stores: ReadonlyMap<string, DataStore>, name: string)
   });
 }
 
-export function samePlace(a: Placement, b: Placement): boolean {
+export function samePlace(
+  a: Pick<Placement, "store" | "store_volume">,
+  b: Pick<Placement, "store" | "store_volume">,
+): boolean {
   return a.store === b.store && a.store_volume === b.store_volume;
 }
 

@@ -8,7 +8,7 @@ import { type CutoverReport, isLeftAttached, type VolumeStatus } from "../datapl
 import { refreshAllocated } from "./allocation.ts";
 import { backupOrder } from "./backup.ts";
 import type { Intent } from "./catalogue.ts";
-import type { AgentContext } from "./context.ts";
+import { type AgentContext, samePlace } from "./context.ts";
 import { openUnit } from "./serving.ts";
 import type { VolumeUnit } from "./volume_unit.ts";
 
@@ -71,12 +71,13 @@ export function needWayBack(
 export async function carryOutRollback(
   context: AgentContext,
   unit: VolumeUnit,
-  { epoch = 0, discard_changes = false }: Intent,
+  { from, discard_changes = false }: Intent,
 ): Promise<RollbackResult> {
   const { catalogue, clock, plane } = context, { name } = unit;
   const result = await unit.exclusively("rollback", async () => {
     const status = await plane.command("volumeStatus", { name });
-    if (status.epoch > epoch) return status.last_cutover ?? { epoch: status.epoch };
+    const isBack = from === undefined || !samePlace(status.active, from);
+    if (isBack) return status.last_cutover ?? { epoch: status.epoch };
     needWayBack(context, unit, status, discard_changes);
     return status.backup_status?.state === "frozen"
       ? await goBackDiscarding(context, unit)

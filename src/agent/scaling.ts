@@ -76,8 +76,8 @@ export async function beginRollback(
 ): Promise<Operation> {
   const status = await statusFor(context, unit, "roll back");
   needWayBack(context, unit, status, discard_changes);
-  const { epoch, size_bytes } = status;
-  return begin(context, unit, { verb: "rollback", size_bytes, epoch, discard_changes });
+  const { active: { store, store_volume }, size_bytes } = status, from = { store, store_volume };
+  return begin(context, unit, { verb: "rollback", size_bytes, from, discard_changes });
 }
 
 /** Begins the deletion of the backup. @throws {PsmaError} state/no-backup */

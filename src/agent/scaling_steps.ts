@@ -64,9 +64,13 @@ async function ensureMirror(
   if (status.mirror && status.mirror.state !== "failed") return;
   if (status.mirror) await giveUpMirror(context, unit, status.mirror);
   const known = catalogue.get(name).mirror;
-  const order: MirrorOrder = known?.size_bytes === size_bytes
-    ? known
-    : { id: `m-${rng.hex(ID_BYTES)}`, store: config.mirror.store, size_bytes, placement: null };
+  const order: MirrorOrder = known?.size_bytes === size_bytes ? known : {
+    id: `m-${rng.hex(ID_BYTES)}`,
+    store: config.mirror.store,
+    size_bytes,
+    epoch: status.epoch,
+    placement: null,
+  };
   catalogue.update(name, { mirror: order });
   events.add({
     type: "mirror.requested",
@@ -117,7 +121,8 @@ async function requestTarget(
     predicted_need: { bytes, level: config.scale.level, at },
     size_bytes: order.size_bytes,
     deadline: at,
-    epoch: status.epoch,
+    // An earlier version did not keep it, and the volume's did not rise in between.
+    epoch: order.epoch ?? status.epoch,
     idempotency_key: `${catalogue.agent}/${order.id}`,
   });
   return grant.placement;

@@ -41,8 +41,10 @@ export class BackupScrub implements VerifySubject {
 
   of(): string | undefined {
     const backup = this.#backup;
-    const { epoch, backup_rest } = this.parts.manifest.current;
-    return backup && `${backup.store}/${backup.store_volume}@${epoch} ${backup_rest?.at ?? ""}`;
+    const { backup_rest, last_cutover } = this.parts.manifest.current;
+    // Not the volume's epoch, which rises at each opening.
+    const left_at = `@${last_cutover?.epoch ?? 0} ${backup_rest?.at ?? ""}`;
+    return backup && `${backup.store}/${backup.store_volume}${left_at}`;
   }
 
   get totalBytes(): number {

@@ -30,7 +30,6 @@ const ROLLBACK_SHARE = 0.4;
 
 interface View {
   readonly size_bytes: number;
-  readonly epoch: number;
   readonly mirror: { readonly state: string } | null;
   readonly backup: { readonly state: string } | null;
   readonly exports: readonly { readonly uri?: string }[];
@@ -88,7 +87,8 @@ export class KillRig implements AsyncDisposable {
   #agent: Started;
   #application: DataPlane | undefined;
   #writer: DeviceWriter | undefined;
-  #epoch = 0;
+  /** Epoch of the last switch that was seen. */
+  #switched = 0;
   #asked_bytes = 0;
   #aim = 0;
 
@@ -142,12 +142,11 @@ volumes:
   /** Waits for the volume and puts the application to work on it. */
   async begin(): Promise<void> {
     await this.#store.line(/Ready/);
-    const { exports: [exported], size_bytes, epoch } = await this.#ready();
+    const { exports: [exported], size_bytes } = await this.#ready();
     this.#application = await DataPlane.start({ log: silentLog });
     this.#writer = await DeviceWriter.open(this.#application, exported?.uri ?? "", this.#rng);
     this.#writer.start(LANES);
     this.#asked_bytes = size_bytes;
-    this.#epoch = epoch;
   }
 
   /** One life: an order, a moment, a kill. */
@@ -189,7 +188,7 @@ volumes:
   async #strike(now: View): Promise<string> {
     const isIdle = now.size_bytes >= this.#asked_bytes && now.mirror === null;
     if (isIdle && isFollowed(now) && this.#rng.float() < ROLLBACK_SHARE) {
-      return await this.#strikeWhileGoingBack(now.epoch);
+      return await this.#strikeWhileGoingBack(switchOf(now));
     }
     if (now.size_bytes >= this.#asked_bytes) this.#asked_bytes += MIB;
     if (this.#rng.below(2) === 0) return await this.#strikeAtAnyMoment();
@@ -197,21 +196,21 @@ volumes:
   }
 
   /** Half of them just after it, when the sides have been exchanged. */
-  async #strikeWhileGoingBack(epoch: number): Promise<string> {
+  async #strikeWhileGoingBack(last: number): Promise<string> {
     await this.#order("rollback");
     if (this.#rng.below(2) === 0) await atAnyMoment(this.#rng, LONGEST_LIFE_MS / 4);
-    else await this.#goBack(epoch);
+    else await this.#goBack(last);
     return "going back";
   }
 
-  /** Waits until the volume has gone back, asking for it again: the event before may not have ended. */
-  async #goBack(epoch: number): Promise<void> {
+  /** Waits for a switch after `before`, asking for it again: the event before may not have ended. */
+  async #goBack(before: number): Promise<void> {
     let last: View | undefined;
     let ask_at_ms = performance.now() + ASK_AGAIN_MS;
     await waitUntil(async () => {
       last = await this.#view();
       if (last === undefined) return false;
-      if (last.epoch > epoch || !isFollowed(last)) return true;
+      if (switchOf(last) > before || !isFollowed(last)) return true;
       if (performance.now() < ask_at_ms) return false;
       await this.#order("rollback");
       ask_at_ms = performance.now() + ASK_AGAIN_MS;
@@ -287,11 +286,11 @@ volumes:
     return view;
   }
 
-  #countSwitches({ epoch, last_cutover }: View): void {
-    if (epoch === this.#epoch || this.#epoch === 0) return;
-    this.counts.switches += epoch - this.#epoch;
-    this.#epoch = epoch;
-    if (last_cutover === null || last_cutover.epoch !== epoch) return;
+  /** Each that was the last one when somebody looked. */
+  #countSwitches({ last_cutover }: View): void {
+    if (last_cutover === null || last_cutover.epoch === this.#switched) return;
+    this.#switched = last_cutover.epoch;
+    this.counts.switches++;
     const { copied_bytes, digests_checked, digest_mismatches } = last_cutover;
     const unchecked = copied_bytes > 0 && digests_checked === 0;
     if (unchecked || digest_mismatches > 0) this.counts.unverified++;
@@ -299,10 +298,10 @@ volumes:
 
   /** What the application is then asked about are the backup's bytes. */
   async #goBackAtLast(): Promise<void> {
-    const { epoch, backup } = await this.#ready();
+    const view = await this.#ready();
     if (this.options.backup === "frozen") return;
-    ok(backup, this.#tell("a backup"));
-    await this.#goBack(epoch);
+    ok(view.backup, this.#tell("a backup"));
+    await this.#goBack(switchOf(view));
     await this.#ready();
   }
 
@@ -325,6 +324,11 @@ volumes:
     await this.#agent[Symbol.asyncDispose]();
     await this.#store[Symbol.asyncDispose]();
   }
+}
+
+/** Its epoch; 0 before the first. An opening raises the volume's, too. */
+function switchOf({ last_cutover }: View): number {
+  return last_cutover?.epoch ?? 0;
 }
 
 function isFollowed({ backup }: View): boolean {
