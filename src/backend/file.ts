@@ -36,7 +36,8 @@ import { ZERO_BYTES, zeros } from "./zeros.ts";
 
 const EINTR = 4, EIO = 5, EAGAIN = 11, EOPNOTSUPP = 95, EINVAL = 22;
 const PUNCH_HOLE_KEEP_SIZE = 0x03, ZERO_RANGE_KEEP_SIZE = 0x11;
-const RUNS_PER_TURN = 64;
+/** Of a look for data: the thread's requests wait meanwhile. */
+const RUNS_PER_TURN = 16;
 
 /** Phases of one operation, in `operations.scratch`. */
 const PHASE = { first: 0, writingZeros: 1, syncing: 2, punching: 3, zeroing: 4 } as const;

@@ -22,6 +22,7 @@ export const URING_OP = {
   recv: 27,
   shutdown: 34,
   renameat: 35,
+  unlinkat: 36,
   /** URING_CMD */
   driverCommand: 46,
 } as const;

@@ -84,7 +84,7 @@ export class BackupControl {
     const backup = volume.link?.target;
     await this.mirrors.drop();
     await backup?.close();
-    directory.removeMap(followed.record.id);
+    await directory.removeMap(followed.record.id);
     const left = `its copy was left in the midst and is no way back: ${fault?.message ?? ""}`;
     emit(
       "backup.frozen",
@@ -143,7 +143,7 @@ export class BackupControl {
     if (!followed) return;
     await this.mirrors.drop();
     await target?.close();
-    directory.removeMap(followed.record.id);
+    await directory.removeMap(followed.record.id);
   }
 
   /** Watches over the active store until `end`. */

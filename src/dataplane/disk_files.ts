@@ -127,11 +127,7 @@ export class DiskFiles implements VolumeFiles {
   }
 
   /** What is not there is no error. */
-  remove(path: string): void {
-    try {
-      Deno.removeSync(path);
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    }
+  remove(path: string): Promise<void> {
+    return this.reactor.removeFile(path);
   }
 }

@@ -39,7 +39,7 @@ export class MirrorControl {
   async recover(): Promise<void> {
     const { directory, manifest, volume } = this.parts;
     const record = manifest.current.mirror;
-    directory.removeOtherMaps(record?.id);
+    await directory.removeOtherMaps(record?.id);
     if (!record) return;
     const map = await this.#openMap(record.id);
     const unverified = await directory.openUnverified(record.id, map.chunks);
@@ -87,7 +87,7 @@ export class MirrorControl {
       link.close();
       await target.close();
       // The disk may name the mirror all the same: after a restart everything is then copied.
-      directory.removeMap(start.id);
+      await directory.removeMap(start.id);
       throw error;
     }
     this.#run(record);
@@ -199,7 +199,7 @@ export class MirrorControl {
     const target = volume.link?.target;
     await this.drop();
     await target?.close();
-    directory.removeMap(id);
+    await directory.removeMap(id);
     emit("mirror.cancelled", "info", "The mirror is forgotten");
   }
 

@@ -76,15 +76,15 @@ export async function prepareReverse(
 }
 
 /** The cutover did not happen. @param keepsFile its outcome on the disk is unknown. */
-export function discardAftermath(
+export async function discardAftermath(
   { directory, volume }: VolumeParts,
   { mirror, link }: Aftermath,
   keepsFile: boolean,
-): void {
+): Promise<void> {
   // First: a write that marks a map which is closed would be the end of the process.
   volume.discardReverse();
   link?.close();
-  if (mirror && !keepsFile) directory.removeMap(mirror.id);
+  if (mirror && !keepsFile) await directory.removeMap(mirror.id);
 }
 
 /** @param epoch of the commit that it stands in. */

@@ -86,9 +86,9 @@ export class Switching {
       },
       isClosing: () => this.#closing,
       onRetry: (reason) => emit("cutover.retry", "error", `The commit is tried again: ${reason}`),
-    }).catch((error) => {
+    }).catch(async (error) => {
       // Closing, either manifest may be on the disk: the next to open it finds the map, or sweeps it away.
-      discardAftermath(this.parts, aftermath, this.#closing);
+      await discardAftermath(this.parts, aftermath, this.#closing);
       throw error;
     });
     this.#tellCommitted(report);
@@ -128,7 +128,7 @@ export class Switching {
       now.last_cutover?.epoch === report.epoch ? { ...now, last_cutover } : now
     );
     link?.close();
-    directory.removeMap(mirror.record.id);
+    await directory.removeMap(mirror.record.id);
     if (former) {
       context.reactor.sleep(FORMER_ANSWERS_WITHIN_MS).then(() => former.abort());
       await former.close();

@@ -76,16 +76,17 @@ export class VolumeDirectory {
   }
 
   /** What belongs to a mirror that has ended. */
-  removeMap(mirrorId: string): void {
-    this.files.remove(this.#mapPath(mirrorId));
-    this.files.remove(this.#unverifiedPath(mirrorId));
+  async removeMap(mirrorId: string): Promise<void> {
+    await this.files.remove(this.#mapPath(mirrorId));
+    await this.files.remove(this.#unverifiedPath(mirrorId));
   }
 
   /** What a kill can have left of mirrors that did not come to be, or have ended. */
-  removeOtherMaps(mirrorId: string | undefined): void {
+  async removeOtherMaps(mirrorId: string | undefined): Promise<void> {
     for (const name of this.files.list(this.path)) {
-      const id = /^(.+)\.(?:map|unverified)$/.exec(name)?.[1];
-      if (id !== undefined && id !== mirrorId) this.removeMap(id);
+      const [, id, half] = /^(.+)\.(?:map|unverified)(\.tmp)?$/.exec(name) ?? [];
+      const isOwn = id === undefined || (id === mirrorId && half === undefined);
+      if (!isOwn) await this.files.remove(`${this.path}/${name}`);
     }
   }
 

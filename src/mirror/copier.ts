@@ -134,10 +134,13 @@ export class Copier {
     }
   }
 
-  /** Gives the buffers back. Only after the last round has ended. */
-  close(): void {
-    const { memory } = this.options;
-    for (const buffer of [...this.#buffers, ...this.#spare]) memory.release(buffer);
+  /** Gives the buffers back, one at a time between requests. Only after the last round has ended. */
+  async close(): Promise<void> {
+    const { memory, calls } = this.options;
+    for (const buffer of [...this.#buffers, ...this.#spare]) {
+      memory.release(buffer);
+      await calls.turns.sleep(0);
+    }
   }
 
   async #flush() {

@@ -276,7 +276,7 @@ export class Mirror {
     await this.verification.end();
     await this.#finished;
     await this.checks.settle().catch(() => {});
-    this.copier.close();
+    await this.copier.close();
   }
 
   async #run() {

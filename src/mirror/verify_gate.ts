@@ -11,9 +11,8 @@ import type { MirrorLink } from "../volume/mod.ts";
 import type { Comparison } from "./comparison.ts";
 
 const PASSES_MAX = 4;
-const WINDOW_CHUNKS = 1024, BATCH_CHUNKS = 32;
-/** Below so many it costs less to read them than to ask where holes are. */
-const HOLES_FROM_CHUNKS = 64;
+/** A batch keeps the store's thread from the writes that wait for it: short ones, one by one. */
+const WINDOW_CHUNKS = 1024, BATCH_CHUNKS = 8;
 
 export interface VerifyGateOptions {
   readonly link: MirrorLink;
@@ -70,7 +69,9 @@ export class VerifyGate {
 
   async #compare(window: readonly number[], goOn: () => boolean): Promise<boolean> {
     const { comparison, link, admit, onUnequal } = this.options;
-    const holes = window.length < HOLES_FROM_CHUNKS
+    // Asking where holes are costs the store as much as reading, and what was just written is none: it is worth
+    // it where everything is unverified, as after a restart.
+    const holes = window.length < WINDOW_CHUNKS
       ? new Set<number>()
       : await comparison.holes(window);
     const data = window.filter((chunk) => !holes.has(chunk));

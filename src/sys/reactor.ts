@@ -25,7 +25,7 @@ const O_RDONLY = 0,
   O_CLOEXEC = 0o2000000;
 const O_WRONLY_CREATE_TRUNCATE = 0o1101;
 const MAX_WAITERS = 4096;
-const EINTR = 4, EAGAIN = 11, ATTEMPTS = 20;
+const ENOENT = 2, EINTR = 4, EAGAIN = 11, ATTEMPTS = 20;
 const SMALL_BYTES = 4096, SMALL_MAX = 64;
 /** See `#arrivesSoon`. */
 const LOOK_MS = 0.05, LOOK_AFTER_MOST = 2, LOOK_AGAIN_AFTER = 64, LOOK_CREDIT_MAX = 16;
@@ -273,6 +273,16 @@ export class Reactor implements Turns {
     this.#release(to);
     check("rename", renamed);
     await this.syncDirectory(path.replace(/\/[^/]*$/, "") || "/");
+  }
+
+  /** Removes a file's name; its blocks are freed by another thread. What is not there is no error. @throws {PsmaError} sys/... */
+  async removeFile(path: string): Promise<void> {
+    const memory = this.#copyOut(cString(path));
+    const result = await this.#untilTaken(() =>
+      this.#wait(memory, (i) => this.ring.unlinkat(memory.address, this.#kind, i))
+    );
+    this.#release(memory);
+    if (result < 0 && result !== -ENOENT) throw sysError(`remove ${path}`, result);
   }
 
   async syncDirectory(path: string): Promise<void> {

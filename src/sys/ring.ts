@@ -83,6 +83,7 @@ export interface Ring {
   cancelFd(fd: number, kind: number, index: number): void;
   openat(path: number, flags: number, mode: number, kind: number, index: number): void;
   renameat(from: number, to: number, kind: number, index: number): void;
+  unlinkat(path: number, kind: number, index: number): void;
   /**
    * A driver's own command. @param argument,result the first two words of the 16 bytes that it reads; the
    * other two are zero.
@@ -287,6 +288,10 @@ export class UringRing implements Ring {
 
   renameat(from: number, to: number, kind: number, index: number): void {
     this.#push(URING_OP.renameat, AT_FDCWD, to, from, AT_FDCWD >>> 0, 0, kind, index);
+  }
+
+  unlinkat(path: number, kind: number, index: number): void {
+    this.#push(URING_OP.unlinkat, AT_FDCWD, 0, path, 0, 0, kind, index);
   }
 
   driverCommand(

@@ -27,8 +27,4 @@ export class VirtualFiles extends DiskFiles {
   override claim(): Disposable {
     return { [Symbol.dispose]() {} };
   }
-
-  override remove(path: string): void {
-    if (!this.machine.kernel.frozen) this.machine.disk.remove(path);
-  }
 }

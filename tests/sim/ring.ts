@@ -226,6 +226,14 @@ export class VirtualRing implements Ring {
     });
   }
 
+  unlinkat(path: number, kind: number, index: number): void {
+    this.#push(() => {
+      const name = textOf(this.kernel.bytesAt(path, 4096));
+      const remove = () => this.disk.remove(name) ? 0 : -ENOENT;
+      this.#operate(kind, index, remove, () => this.world.chance(0.5) && remove());
+    });
+  }
+
   recv(
     fd: number,
     address: number,

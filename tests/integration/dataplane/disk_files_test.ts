@@ -1,6 +1,7 @@
 /** A volume's own files on a real disk: durable replacement, shared mappings, and what is not there. */
 import assert from "node:assert/strict";
 import type { DiskFiles } from "../../../src/dataplane/disk_files.ts";
+import { VolumeDirectory } from "../../../src/dataplane/volume_directory.ts";
 import { ChangeMap, CHUNK_BYTES } from "../../../src/volume/mod.ts";
 import { inThread } from "../../support/in_thread.ts";
 import { requires } from "../../support/requires.ts";
@@ -32,15 +33,28 @@ Deno.test({
   name: "DiskFiles tells an absent file from an empty one, and removes what may be absent",
   ...needs,
   fn: () =>
-    withFiles((files, temp) => {
+    withFiles(async (files, temp) => {
       const path = temp.file("f");
       assert.equal(files.read(path), undefined);
       assert.throws(() => files.map(path), { code: "sys/errno-2" });
       Deno.writeFileSync(path, new Uint8Array(0));
       assert.throws(() => files.map(path), { code: "state/empty" });
-      files.remove(path);
-      files.remove(path);
+      await files.remove(path);
+      await files.remove(path);
       assert.equal(files.read(path), undefined);
+    }),
+});
+
+Deno.test({
+  name: "VolumeDirectory sweeps what a kill left of other mirrors, half made files among it",
+  ...needs,
+  fn: () =>
+    withFiles(async (files, temp) => {
+      const kept = ["lock", "m1.map", "m1.unverified", "manifest", "manifest.tmp", "verify"];
+      const left = ["backup-3.map", "backup-3.unverified", "m0.map.tmp", "m1.unverified.tmp"];
+      for (const name of [...kept, ...left]) Deno.writeTextFileSync(temp.file(name), "");
+      await new VolumeDirectory(temp.path, files).removeOtherMaps("m1");
+      assert.deepEqual([...Deno.readDirSync(temp.path)].map(({ name }) => name).sort(), kept);
     }),
 });
 
