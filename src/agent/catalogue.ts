@@ -70,7 +70,7 @@ const NEW_MIRROR_KEYS: Partial<VolumeConfig["mirror"]> = {
   min_rate_bytes_per_s: 0,
   rate_windows: [],
   deadline_safety_ms: 60_000,
-  durability: "process",
+  durability: "power",
   failover_after_ms: 5_000,
   verify: { every_ms: null, max_rate_bytes_per_s: null },
 };

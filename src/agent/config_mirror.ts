@@ -45,7 +45,7 @@ export function defaultMirror(store: string, stores: readonly string[]): MirrorC
     min_rate_bytes_per_s: 0,
     rate_windows: [],
     deadline_safety_ms: 60_000,
-    durability: "process",
+    durability: "power",
     write_through_timeout_ms: 200,
     backup: "frozen",
     failover_after_ms: 5_000,

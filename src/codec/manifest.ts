@@ -89,8 +89,8 @@ export interface MirrorTerms {
   /** The RPO: how old a write may become while tracking before the target has it. */
   readonly resync_interval_ms: number;
   /**
-   * What the knowledge of differences is to survive: a kill, or a power loss too. No mirror keeps the log yet
-   * that `power` needs (see `codec/intent_log.ts`): with either, everything is copied after a power loss.
+   * What the knowledge of differences is to survive: a kill, or a power loss too, by a write-intent log (see
+   * `volume/intent_log.ts`). With `process` everything is compared after a power loss.
    */
   readonly durability: "process" | "power";
 }

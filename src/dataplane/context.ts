@@ -30,4 +30,6 @@ export interface DataPlaneContext {
   readonly repeats: Repeats;
   /** Lets a task run on its own; its failure becomes an event. */
   supervise(name: string, task: Promise<unknown>): void;
+  /** How often written regions of a mirror's write-intent log may cool; left out: as `mirror/cooling.ts` has it. */
+  readonly coolEveryMs?: number;
 }

@@ -6,15 +6,11 @@ import { isDeepStrictEqual } from "node:util";
 import { PsmaError, toPsmaError } from "../core/mod.ts";
 import { AwaitedBackend, type Backend } from "../backend/mod.ts";
 import { DIGEST_ALGORITHM, Mirror, type MirrorEventSink } from "../mirror/mod.ts";
-import {
-  type ChangeMap,
-  MirrorLink,
-  type MirrorRecord,
-  type UnverifiedMap,
-} from "../volume/mod.ts";
+import { type ChangeMap, MirrorLink, type MirrorRecord } from "../volume/mod.ts";
 import type { LatencyBaseline } from "./latency_baseline.ts";
 import type { GuideMirror, MirrorStatus, StartMirror } from "./messages.ts";
 import { targetControl } from "./target_control.ts";
+import type { MirrorMaps } from "./volume_directory.ts";
 import { openBackend, type VolumeParts } from "./volume_opening.ts";
 
 /** How long a target may take to answer what is in flight when its mirror ends. */
@@ -41,10 +37,9 @@ export class MirrorControl {
     const record = manifest.current.mirror;
     await directory.removeOtherMaps(record?.id);
     if (!record) return;
-    const map = await this.#openMap(record.id);
-    const unverified = await directory.openUnverified(record.id, map.chunks);
-    const target = await this.#openTarget(record, map);
-    const link = new MirrorLink(target, map, unverified);
+    const { map, unverified, log } = await directory.openMaps(record, await this.#openMap(record));
+    const target = await this.#openTarget(record, { map, log });
+    const link = new MirrorLink(target, map, unverified, log);
     link.forgetBeyond(volume.sizeBytes);
     volume.attachLink(link);
     this.#run(record);
@@ -68,9 +63,9 @@ export class MirrorControl {
       throw new PsmaError("usage/size", "Cannot mirror: the target is smaller than the volume");
     }
     const target = await openBackend(start.target.backend, context, undefined, volume.name);
-    const { map, unverified } = await this.#createMaps(start.id, target);
+    const { map, unverified, log } = await this.#createMaps(ordered, target);
     // Changes are tracked from here on; only then is it looked up what else there is to copy.
-    const link = new MirrorLink(target, map, unverified);
+    const link = new MirrorLink(target, map, unverified, log);
     volume.attachLink(link);
     let record: MirrorRecord;
     try {
@@ -84,7 +79,7 @@ export class MirrorControl {
       await manifest.commit((now) => ({ ...now, mirror: record }));
     } catch (error) {
       await volume.detachLink();
-      link.close();
+      await link.close();
       await target.close();
       // The disk may name the mirror all the same: after a restart everything is then copied.
       await directory.removeMap(start.id);
@@ -98,7 +93,10 @@ export class MirrorControl {
   }
 
   /** One that cannot be opened is waited for: the volume serves without it, and tracks what it lacks. */
-  async #openTarget({ target }: MirrorRecord, map: ChangeMap): Promise<Backend> {
+  async #openTarget(
+    { target }: MirrorRecord,
+    { map, log }: Pick<MirrorLink, "map" | "log">,
+  ): Promise<Backend> {
     const { context, emit, volume } = this.parts, { size_bytes } = target;
     const open = async () => {
       const backend = await openBackend(target.backend, context, size_bytes, volume.name);
@@ -115,6 +113,10 @@ export class MirrorControl {
     } catch (error) {
       const fault = toPsmaError(error);
       emit("mirror.target-away", "warning", `The mirror waits for its target: ${fault.message}`);
+      // Whatever becomes of it meanwhile, only a comparison tells.
+      const whole = { at: 0, length: volume.sizeBytes };
+      await log?.prepare([whole]);
+      map.markDoubtful(whole.at, whole.length);
       return new AwaitedBackend({
         description: target.store_volume,
         sizeBytes: size_bytes,
@@ -125,8 +127,6 @@ export class MirrorControl {
         onOpened: (backend) => {
           // The mirror has ended, and its map is closed.
           if (volume.link?.map !== map) return;
-          // Whatever has become of it meanwhile, only a comparison tells.
-          map.markDoubtful(0, volume.sizeBytes);
           emit("mirror.target-back", "info", `${backend.description} is open, and compared`);
         },
       });
@@ -134,27 +134,23 @@ export class MirrorControl {
   }
 
   /** A map that cannot be read costs a full resync, never the volume. */
-  async #openMap(id: string): Promise<ChangeMap> {
+  async #openMap(record: MirrorRecord): Promise<ChangeMap> {
     const { directory, emit, manifest, volume } = this.parts;
     try {
-      return directory.openMap(id);
+      return directory.openMap(record);
     } catch (error) {
       const { message } = toPsmaError(error);
       emit("mirror.map-lost", "warning", `Everything is compared again: ${message}`);
       // With a backup that is followed the volume may grow as far as its active place reaches.
       const { active } = manifest.current;
-      return await directory.replaceMap(id, Math.max(volume.sizeBytes, active.size_bytes));
+      return await directory.replaceMap(record.id, Math.max(volume.sizeBytes, active.size_bytes));
     }
   }
 
-  async #createMaps(
-    id: string,
-    target: Backend,
-  ): Promise<{ map: ChangeMap; unverified: UnverifiedMap }> {
+  async #createMaps(record: MirrorRecord, target: Backend): Promise<MirrorMaps> {
     const { directory, volume } = this.parts;
     try {
-      const map = await directory.createMap(id, volume.sizeBytes);
-      return { map, unverified: await directory.createUnverified(id, map.chunks) };
+      return await directory.createMaps(record, volume.sizeBytes);
     } catch (error) {
       await target.close();
       throw error;
@@ -234,7 +230,7 @@ export class MirrorControl {
     ended = true;
     if (!link) return;
     link.target.onLost = undefined;
-    link.close();
+    await link.close();
   }
 
   updateCounters(): void {
@@ -298,7 +294,8 @@ export class MirrorControl {
   }
 
   #run(record: MirrorRecord) {
-    const { context: { calls, reactor, clock, memory, digest }, manifest, volume } = this.parts;
+    const { context, manifest, volume } = this.parts;
+    const { calls, reactor, clock, memory, digest, coolEveryMs } = context;
     const link = volume.link;
     if (!link) return;
     const isBackup = record.role === "backup";
@@ -318,6 +315,7 @@ export class MirrorControl {
       onFirstSync: (first_sync) =>
         this.parts.context.supervise("first sync", this.#keep(record.id, { first_sync })),
       undisturbed: this.baseline.load(),
+      coolEveryMs,
       keepsReady: isBackup && manifest.current.backup_mode === "sync",
     });
     this.#mirror.start();

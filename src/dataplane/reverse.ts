@@ -47,9 +47,8 @@ export async function prepareReverse(
   const { active, epoch, mirror } = manifest.current;
   const id = reverseId(epoch + 1);
   const sizeBytes = Math.max(volume.sizeBytes, mirror?.target.size_bytes ?? 0);
-  const map = await directory.createMap(id, sizeBytes);
-  const unverified = await directory.createUnverified(id, map.chunks);
-  const link = new MirrorLink(volume.active, map, unverified);
+  const { map, unverified, log } = await directory.createMaps({ id, terms }, sizeBytes);
+  const link = new MirrorLink(volume.active, map, unverified, log);
   volume.prepareReverse(link);
   // What was not compared on the way there is not compared on the way back.
   const before = volume.link?.unverified;
@@ -83,7 +82,7 @@ export async function discardAftermath(
 ): Promise<void> {
   // First: a write that marks a map which is closed would be the end of the process.
   volume.discardReverse();
-  link?.close();
+  await link?.close();
   if (mirror && !keepsFile) await directory.removeMap(mirror.id);
 }
 

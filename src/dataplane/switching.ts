@@ -127,7 +127,7 @@ export class Switching {
     await manifest.commit((now) =>
       now.last_cutover?.epoch === report.epoch ? { ...now, last_cutover } : now
     );
-    link?.close();
+    await link?.close();
     await directory.removeMap(mirror.record.id);
     if (former) {
       context.reactor.sleep(FORMER_ANSWERS_WITHIN_MS).then(() => former.abort());

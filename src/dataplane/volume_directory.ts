@@ -14,16 +14,26 @@ import {
 import {
   type BackupDigests,
   ChangeMap,
+  IntentLog,
   type Manifest,
   ManifestFile,
+  type MirrorRecord,
+  type Range,
   UnverifiedMap,
   type VerifyRecord,
 } from "../volume/mod.ts";
 import type { DiskFiles } from "./disk_files.ts";
+import { CLAIM_EVERY_MS, CLAIM_WITHIN_MS, whenFree } from "./when_free.ts";
 
-/** The threads of a process that was killed may end a moment after it. */
-export const CLAIM_WITHIN_MS = 10_000;
-export const CLAIM_EVERY_MS = 20;
+/** What tells whether a mirror keeps a write-intent log, and where. */
+type LoggedMirror = Pick<MirrorRecord, "id" | "terms">;
+
+/** What is known of a mirror's sides. */
+export interface MirrorMaps {
+  readonly map: ChangeMap;
+  readonly unverified: UnverifiedMap;
+  readonly log: IntentLog | undefined;
+}
 
 export class VolumeDirectory {
   /** Makes the directory when it is absent. */
@@ -61,46 +71,93 @@ export class VolumeDirectory {
     return ManifestFile.create(this.files, this.#manifestPath, manifest);
   }
 
-  createMap(mirrorId: string, sizeBytes: number): Promise<ChangeMap> {
-    return ChangeMap.create(this.files, this.#mapPath(mirrorId), sizeBytes);
+  /** For a mirror that begins: nothing is marked, everything is hot. @throws {PsmaError} sys/... */
+  async createMaps(record: LoggedMirror, sizeBytes: number): Promise<MirrorMaps> {
+    const map = await ChangeMap.create(this.files, this.#mapPath(record.id), sizeBytes);
+    const path = this.#unverifiedPath(record.id);
+    return await together(
+      map,
+      () => UnverifiedMap.create(this.files, path, map.chunks, { all: false }),
+      () => this.#createLog(record, map.sizeBytes),
+    );
   }
 
-  /** In place of a map that is lost: everything is doubtful. */
+  /** What else is known of a mirror that goes on, its map being open. @throws {PsmaError} sys/... */
+  async openMaps(record: LoggedMirror, map: ChangeMap): Promise<MirrorMaps> {
+    return await together(
+      map,
+      () => this.#openUnverified(record, map),
+      () => this.#openLog(record, map.sizeBytes),
+    );
+  }
+
+  /** In place of a map that is lost: everything is doubtful. Its log, if it had one, must begin anew with all hot. */
   replaceMap(mirrorId: string, sizeBytes: number): Promise<ChangeMap> {
     return ChangeMap.create(this.files, this.#mapPath(mirrorId), sizeBytes, { doubtful: true });
   }
 
   /** @throws {PsmaError} state/change-map, sys/... */
-  openMap(mirrorId: string): ChangeMap {
-    return ChangeMap.open(this.files, this.#mapPath(mirrorId));
+  openMap(record: LoggedMirror): ChangeMap {
+    const hotIn = (sizeBytes: number) => this.#hotIn(record, sizeBytes);
+    return ChangeMap.open(this.files, this.#mapPath(record.id), hotIn);
+  }
+
+  /** For a mirror that begins, or whose log cannot be read: everything is hot. @returns undefined without one. */
+  async #createLog(
+    { id, terms }: LoggedMirror,
+    sizeBytes: number,
+  ): Promise<IntentLog | undefined> {
+    const { files } = this, path = this.#logPath(id);
+    if (terms.durability !== "power") {
+      // Should one be wanted again, what is there must not be taken for a true one, not even by a power loss.
+      if (!files.read(path)) return undefined;
+      await files.replace(path, new Uint8Array(0));
+      await files.remove(path);
+      return undefined;
+    }
+    return await IntentLog.create(files, files.reactor, path, sizeBytes, { all: true });
+  }
+
+  /** For a mirror that goes on, after its map was opened. Hot is what was, or everything. @throws {PsmaError} sys/... */
+  async #openLog(record: LoggedMirror, sizeBytes: number): Promise<IntentLog | undefined> {
+    const path = this.#logPath(record.id), { files } = this;
+    if (this.#hotIn(record, sizeBytes) === undefined) {
+      return await this.#createLog(record, sizeBytes);
+    }
+    const { reactor } = files;
+    return await whenFree(reactor, () => IntentLog.open(files, reactor, path, sizeBytes));
+  }
+
+  #hotIn({ id, terms }: LoggedMirror, sizeBytes: number): readonly Range[] | undefined {
+    if (terms.durability !== "power") return undefined;
+    return IntentLog.hotIn(this.files, this.#logPath(id), sizeBytes);
   }
 
   /** What belongs to a mirror that has ended. */
   async removeMap(mirrorId: string): Promise<void> {
     await this.files.remove(this.#mapPath(mirrorId));
+    await this.files.remove(this.#logPath(mirrorId));
     await this.files.remove(this.#unverifiedPath(mirrorId));
   }
 
   /** What a kill can have left of mirrors that did not come to be, or have ended. */
   async removeOtherMaps(mirrorId: string | undefined): Promise<void> {
     for (const name of this.files.list(this.path)) {
-      const [, id, half] = /^(.+)\.(?:map|unverified)(\.tmp)?$/.exec(name) ?? [];
+      const [, id, half] = /^(.+)\.(?:map|intent|unverified)(\.tmp)?$/.exec(name) ?? [];
       const isOwn = id === undefined || (id === mirrorId && half === undefined);
       if (!isOwn) await this.files.remove(`${this.path}/${name}`);
     }
   }
 
-  /** For a mirror that begins: nothing was written through yet. */
-  createUnverified(mirrorId: string, chunks: number): Promise<UnverifiedMap> {
-    const path = this.#unverifiedPath(mirrorId);
-    return UnverifiedMap.create(this.files, path, chunks, { all: false });
-  }
-
   /** For a mirror that goes on. What cannot be known from the file is unverified. */
-  async openUnverified(mirrorId: string, chunks: number): Promise<UnverifiedMap> {
-    const path = this.#unverifiedPath(mirrorId);
+  async #openUnverified(
+    record: LoggedMirror,
+    { chunks, sizeBytes, chunkBytes }: ChangeMap,
+  ): Promise<UnverifiedMap> {
+    const path = this.#unverifiedPath(record.id), hot = this.#hotIn(record, sizeBytes);
     try {
-      const map = UnverifiedMap.open(this.files, path, chunks);
+      const inHot = hot && chunksOf(hot, chunkBytes);
+      const map = UnverifiedMap.open(this.files, path, chunks, inHot);
       if (map) return map;
     } catch {
       // Missing or damaged: it costs one comparison of the whole volume.
@@ -146,5 +203,33 @@ export class VolumeDirectory {
 
   #mapPath(mirrorId: string): string {
     return `${this.path}/${mirrorId}.map`;
+  }
+
+  #logPath(mirrorId: string): string {
+    return `${this.path}/${mirrorId}.intent`;
+  }
+}
+
+/** All of them, or none: what is open is closed when one fails. */
+async function together(
+  map: ChangeMap,
+  openUnverified: () => Promise<UnverifiedMap>,
+  openLog: () => Promise<IntentLog | undefined>,
+): Promise<MirrorMaps> {
+  let unverified: UnverifiedMap | undefined;
+  try {
+    unverified = await openUnverified();
+    return { map, unverified, log: await openLog() };
+  } catch (error) {
+    unverified?.close();
+    map.close();
+    throw error;
+  }
+}
+
+function* chunksOf(ranges: readonly Range[], chunkBytes: number): Iterable<number> {
+  for (const { at, length } of ranges) {
+    const end = Math.ceil((at + length) / chunkBytes);
+    for (let chunk = Math.floor(at / chunkBytes); chunk < end; chunk++) yield chunk;
   }
 }

@@ -10,7 +10,8 @@ import type { DataPlaneContext } from "./context.ts";
 import { withPlainUri } from "./tls/way.ts";
 import type { OpenVolume } from "./messages.ts";
 import { claimActive } from "./volume_claim.ts";
-import { CLAIM_EVERY_MS, CLAIM_WITHIN_MS, VolumeDirectory } from "./volume_directory.ts";
+import { VolumeDirectory } from "./volume_directory.ts";
+import { whenFree } from "./when_free.ts";
 
 /** What an open volume's controls share. */
 export interface VolumeParts {
@@ -127,17 +128,4 @@ export async function openBackend(
       onEvent: (event) => repeats.tell({ ...event, ...(volume === undefined ? {} : { volume }) }),
       ...(expectedSizeBytes === undefined ? {} : { expectedSizeBytes }),
     }), { patient: expectedSizeBytes !== undefined });
-}
-
-/** Waits a moment for who has a file: see CLAIM_WITHIN_MS. */
-async function whenFree<T>(reactor: DataPlaneContext["reactor"], open: () => T): Promise<T> {
-  for (let waitedMs = 0;; waitedMs += CLAIM_EVERY_MS) {
-    try {
-      return open();
-    } catch (error) {
-      const isTaken = error instanceof PsmaError && error.code === "state/in-use";
-      if (!isTaken || waitedMs >= CLAIM_WITHIN_MS) throw error;
-    }
-    await reactor.sleep(CLAIM_EVERY_MS);
-  }
 }

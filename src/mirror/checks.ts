@@ -105,10 +105,10 @@ export class DigestChecks {
         link.setCheck(extent, CHECK.none);
         this.#compare(extent, extent.digest, digests[index]);
       }
-      const outcomes = await Promise.allSettled(again.map(async (extent) => {
-        await this.#checkAgain(extent);
-        settle(extent);
-      }));
+      // Each leaves its extent as it must be, at once: by the end others may have taken it.
+      const outcomes = await Promise.allSettled(
+        again.map((extent) => this.#checkAgain(extent).finally(() => settle(extent))),
+      );
       for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
     } finally {
       for (const extent of unsettled) {

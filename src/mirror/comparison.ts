@@ -119,7 +119,7 @@ export class Comparison {
    */
   compareDoubtful(chunks: readonly number[]): Promise<Resolved> {
     return this.#alone(() =>
-      this.#whileWatched(chunks, async (watched) => {
+      this.#whileDoubtful(chunks, async (watched) => {
         const equal = await this.#digestsEqual(watched.map((chunk) => this.rangeOf(chunk)));
         return this.#resolve(watched, (_, index) => equal[index] === true);
       })
@@ -129,7 +129,7 @@ export class Comparison {
   /** The same of those that both sides say to be holes; the others stay doubtful. */
   doubtfulHoles(chunks: readonly number[]): Promise<Resolved> {
     return this.#alone(() =>
-      this.#whileWatched(chunks, async (watched) => {
+      this.#whileDoubtful(chunks, async (watched) => {
         const data = await this.#dataIn(watched);
         const holes = watched.filter((chunk) => !data.has(chunk));
         return this.#resolve(holes, () => true);
@@ -137,10 +137,12 @@ export class Comparison {
     );
   }
 
-  async #whileWatched(
+  async #whileDoubtful(
     chunks: readonly number[],
     work: (watched: readonly number[]) => Promise<Resolved>,
   ): Promise<Resolved> {
+    // The verdicts will change their bits. While they are watched nothing there becomes cold again.
+    await this.options.link.log?.prepare(chunks.map((chunk) => this.rangeOf(chunk)));
     const watched = chunks.filter((chunk) => this.#watchDoubtful(chunk));
     try {
       return watched.length === 0 ? { equal: 0, unequal: 0 } : await work(watched);
@@ -152,7 +154,9 @@ export class Comparison {
   #watchDoubtful(chunk: number): boolean {
     const { link, volume } = this.options, range = this.rangeOf(chunk);
     if (!link.map.isDoubtful(chunk) || volume.hasWriteIn(range)) return false;
-    if (link.checkOf(chunk) !== CHECK.none) return false;
+    if (link.checkOf(chunk) !== CHECK.none || link.log?.admits(range.at, range.length) === false) {
+      return false;
+    }
     link.setCheck(range, CHECK.pending);
     return true;
   }

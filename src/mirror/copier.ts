@@ -3,7 +3,8 @@
  *
  * `tracking` rounds leave out extents that a write in flight touches (they stay dirty). `locked` rounds,
  * in write-through, hold new writes to an extent back while it is copied, so that an older copy never lands
- * on a newer write. In both, the dirty bit is cleared (and the unstable bit set) before the source is read.
+ * on a newer write. In both, the dirty bit is cleared (and the unstable bit set) before the source is read,
+ * and before that the extent's region is hot in the write-intent log, where there is one.
  */
 import { errnoText, type Memory, type MemorySource, PsmaError } from "../core/mod.ts";
 import { type BackendCalls, OPERATION } from "../backend/mod.ts";
@@ -16,6 +17,8 @@ export const EXTENT_BYTES = IDLE_STEP_BYTES;
 const LANES = 8;
 const PASSED_BY_MAX = 4096;
 const FLUSH_EVERY_BYTES = 256 * 2 ** 20;
+/** What is dirty so far ahead becomes hot with the same block of the log. */
+const PREPARE_AHEAD_BYTES = 64 * 2 ** 20, PREPARE_AHEAD_EXTENTS = 64;
 
 export interface CopierOptions {
   readonly volume: Volume;
@@ -48,15 +51,18 @@ export class Copier {
   readonly #passedBy = new Set<number>();
   #sinceFlush = 0;
   #flushing: Promise<void> | undefined;
+  #nextFlush: Promise<void> | undefined;
   #stop = false;
+  #isOver = false;
 
   constructor(readonly options: CopierOptions) {
     this.#buffers = Array.from({ length: LANES }, () => options.memory.allocate(EXTENT_BYTES));
   }
 
-  /** Ends the round that is under way, soon. */
-  stop(): void {
+  /** Ends the round that is under way, soon. @param forEver no other is begun. */
+  stop(forEver = false): void {
     this.#stop = true;
+    this.#isOver ||= forEver;
   }
 
   /**
@@ -74,7 +80,7 @@ export class Copier {
     this.#cursor = from;
     this.#resumeAt = 0;
     this.#passedBy.clear();
-    this.#stop = false;
+    this.#stop = this.#isOver;
     const failures: unknown[] = [];
     await Promise.all(this.#buffers.map(async (buffer) => {
       try {
@@ -102,8 +108,11 @@ export class Copier {
       if (this.#stop || buffer === undefined) return false;
       const at = chunk * map.chunkBytes;
       const range = { at, length: Math.min(map.chunkBytes, volume.sizeBytes - at) };
+      await link.log?.prepare([range]);
+      if (this.#stop) return false;
       await volume.lock(range);
-      const isDirty = map.isDirty(chunk), isFree = this.#isFree(chunk, "locked");
+      const isHot = link.log?.admits(range.at, range.length) !== false;
+      const isDirty = map.isDirty(chunk), isFree = isHot && this.#isFree(chunk, "locked");
       if (isDirty && isFree) {
         link.setCheck(range, CHECK.pending);
         map.beginCopy(range.at, range.length);
@@ -118,9 +127,18 @@ export class Copier {
     return isAll;
   }
 
-  /** Makes durable what the target was sent, and says so in the change map. */
+  /** Makes durable what the target was sent before the call, and says so in the change map. */
   flushTarget(): Promise<void> {
-    return this.#flushing ??= this.#flush().finally(() => this.#flushing = undefined);
+    if (this.#flushing === undefined) return this.#beginFlush();
+    // The one that is under way need not cover what was sent since it began.
+    return this.#nextFlush ??= this.#flushing.catch(() => {}).then(() => {
+      this.#nextFlush = undefined;
+      return this.#beginFlush();
+    });
+  }
+
+  #beginFlush(): Promise<void> {
+    return this.#flushing = this.#flush().finally(() => this.#flushing = undefined);
   }
 
   /** The digest of the source's bytes now. */
@@ -165,8 +183,10 @@ export class Copier {
     const range = this.#takeExtent(mode, Math.min(stepBytes, pacer.stepBytes));
     pacer.giveBack(stepBytes - (range?.length ?? 0));
     if (!range) return false;
-    if (mode === "locked") await this.#copyLocked(range, buffer);
-    else await this.#copy(range, buffer);
+    if (!await this.#copyExtent(mode, range, buffer)) {
+      pacer.giveBack(range.length);
+      return !this.#stop;
+    }
     this.#sinceFlush += range.length;
     if (this.#sinceFlush >= FLUSH_EVERY_BYTES) {
       this.#sinceFlush = 0;
@@ -175,7 +195,7 @@ export class Copier {
     return true;
   }
 
-  /** The next run of dirty chunks that nobody works on. In tracking its dirty bits are cleared here and now. */
+  /** The next run of dirty chunks that nobody works on; pending from here on. */
   #takeExtent(mode: CopyMode, mostBytes: number): Range | undefined {
     const { link, volume } = this.options, map = link.map;
     for (;;) {
@@ -186,21 +206,57 @@ export class Copier {
       while (end < most && end < map.chunks && map.isDirty(end) && this.#isFree(end, mode)) end++;
       this.#cursor = Math.max(end, first + 1);
       if (end === first) {
-        if (this.#passedBy.size < PASSED_BY_MAX) this.#passedBy.add(first);
+        this.#passBy(first);
         continue;
       }
       const at = first * map.chunkBytes;
       const range = { at, length: Math.min(end * map.chunkBytes, volume.sizeBytes) - at };
       link.setCheck(range, CHECK.pending);
-      if (mode === "tracking") map.beginCopy(range.at, range.length);
       return range;
     }
+  }
+
+  #passBy(chunk: number) {
+    if (this.#passedBy.size < PASSED_BY_MAX) this.#passedBy.add(chunk);
   }
 
   #isFree(chunk: number, mode: CopyMode): boolean {
     const { link, volume } = this.options, bytes = link.map.chunkBytes;
     if (link.checkOf(chunk) !== CHECK.none) return false;
     return mode === "locked" || !volume.hasWriteIn({ at: chunk * bytes, length: bytes });
+  }
+
+  /** @returns false when it was left as it is: the round ends, or somebody has begun to write there. */
+  async #copyExtent(mode: CopyMode, range: Range, buffer: Memory): Promise<boolean> {
+    const { volume, link } = this.options, { log } = link;
+    // Pending, so it stays hot from now on.
+    if (log?.admits(range.at, range.length) === false) {
+      await log.prepare(this.#ahead(range));
+      if (this.#stop || (mode === "tracking" && volume.hasWriteIn(range))) {
+        link.setCheck(range, CHECK.none);
+        const { first, last } = link.chunksOf(range);
+        for (let chunk = first; chunk <= last; chunk++) this.#passBy(chunk);
+        return false;
+      }
+    }
+    if (mode === "locked") await this.#copyLocked(range, buffer);
+    else {
+      link.map.beginCopy(range.at, range.length);
+      await this.#copy(range, buffer);
+    }
+    return true;
+  }
+
+  /** The extent, and what is dirty behind it and will be its turn soon. */
+  #ahead(range: Range): readonly Range[] {
+    const { map } = this.options.link, ahead = [range];
+    const last = Math.floor((range.at + PREPARE_AHEAD_BYTES) / map.chunkBytes);
+    let chunk = map.nextDirty(this.#cursor);
+    while (chunk >= 0 && chunk <= last && ahead.length < PREPARE_AHEAD_EXTENTS) {
+      ahead.push({ at: chunk * map.chunkBytes, length: map.chunkBytes });
+      chunk = map.nextDirty(chunk + EXTENT_BYTES / map.chunkBytes);
+    }
+    return ahead;
   }
 
   async #copyLocked(range: Range, buffer: Memory) {

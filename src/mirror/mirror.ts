@@ -10,6 +10,7 @@ import { PsmaError, toPsmaError } from "../core/mod.ts";
 import type { MirrorRecord, MirrorTerms } from "../volume/mod.ts";
 import { DigestChecks } from "./checks.ts";
 import { ConvergenceWatch, WriterWatch } from "./convergence.ts";
+import { Cooling } from "./cooling.ts";
 import { Copier } from "./copier.ts";
 import { whileCopying } from "./copying.ts";
 import { DIGEST_ALGORITHM } from "./digest.ts";
@@ -54,6 +55,7 @@ export class Mirror {
   #terms: MirrorTerms;
   #rememberedMs: number;
   readonly #watch: WriteThroughWatch;
+  readonly #cooling: Cooling;
   readonly #lockStep: LockStep;
   readonly #progress: Progress;
   readonly #scheduler: Scheduler;
@@ -67,19 +69,15 @@ export class Mirror {
     this.#change = turns.deferred<void>();
     this.#terms = record.terms;
     this.#rememberedMs = clock.monotonicMs();
-    this.#watch = new WriteThroughWatch(
-      options,
-      () => this.#terms.write_through_timeout_ms,
-    );
+    this.#watch = new WriteThroughWatch(options, () => this.#terms.write_through_timeout_ms);
     this.#lockStep = new LockStep(clock);
     const { counters } = volume, sleep = (ms: number) => turns.sleep(ms);
-    const { undisturbed } = options, limits = limitsOf(record.terms);
     this.#pacer = new Pacer({
       counters,
       clock,
       sleep,
-      limits,
-      undisturbed,
+      limits: limitsOf(record.terms),
+      undisturbed: options.undisturbed,
       isWriteThrough: () => link.writeThrough,
       isUrgent: () => this.#awaiting > 0,
     });
@@ -93,6 +91,7 @@ export class Mirror {
     });
     const { checks } = this, pacer = this.#pacer;
     this.copier = new Copier({ volume, link, calls, memory, pacer, checks, digest });
+    this.#cooling = new Cooling({ ...options, copier: this.copier });
     this.verification = new MirrorVerification({
       ...options,
       copier: this.copier,
@@ -143,6 +142,7 @@ export class Mirror {
   start(): void {
     if (this.#options.link.writeThrough) this.#watch.begin();
     this.#finished = this.#run();
+    this.#cooling.start();
   }
 
   progress(): MirrorProgress {
@@ -270,11 +270,12 @@ export class Mirror {
   /** Ends the task. The link stays with the volume until the caller detaches it. */
   async end(): Promise<void> {
     this.#ended = true;
-    this.copier.stop();
+    this.copier.stop(true);
     this.checks.abandon();
     this.#signal();
+    const cooled = this.#cooling.end();
     await this.verification.end();
-    await this.#finished;
+    await Promise.all([this.#finished, cooled]);
     await this.checks.settle().catch(() => {});
     await this.copier.close();
   }

@@ -27,6 +27,8 @@ export interface MirrorOptions {
   readonly onFirstSync?: (first: FirstSync | null) => void;
   /** It is to be ready always: reached again by itself, with growing pauses, whenever it was left behind. */
   readonly keepsReady?: boolean;
+  /** See `Cooling`. */
+  readonly coolEveryMs?: number | undefined;
 }
 
 /** Numbers for status. Bytes, milliseconds, bytes per second, seconds. */

@@ -105,6 +105,8 @@ export class MirrorVerification {
   #foundUnequal(range: Range, tell: boolean) {
     const { link, checks, onUnequal } = this.options;
     link.map.markDirty(range.at, range.length);
+    // At once, since nobody may switch to it now; a power loss before the log has it forgets no more than the finding.
+    link.log?.want(range.at, range.length);
     checks.mismatched++;
     onUnequal(range, tell);
   }

@@ -1,7 +1,7 @@
 /**
  * What a mirror's target lacks, one bit per chunk, in a mapped file: exact after the process was killed,
  * because the pages belong to the kernel. After another boot the pages may be older than the data they speak
- * of, so then everything is doubtful.
+ * of: then everything is doubtful, or what the write-intent log tells (`intent_log.ts`).
  *
  * Planes:
  * - `dirty`: the target lacks what the source has in this chunk.
@@ -28,6 +28,7 @@ import {
   planeBytes,
 } from "../codec/mod.ts";
 import type { MappedFile, VolumeFiles } from "./files.ts";
+import type { Range } from "./range.ts";
 
 export const CHUNK_BYTES = 65_536;
 
@@ -81,15 +82,25 @@ export class ChangeMap {
     return ChangeMap.open(files, path);
   }
 
-  /** Opens an existing map; what was unstable is dirty now. @throws {PsmaError} state/change-map, sys/... */
-  static open(files: VolumeFiles, path: string): ChangeMap {
+  /**
+   * Opens an existing map; what was unstable is dirty now.
+   * @param hotIn after another boot: where a map of so many bytes may be wrong; undefined: everywhere.
+   * @throws {PsmaError} state/change-map, sys/...
+   */
+  static open(
+    files: VolumeFiles,
+    path: string,
+    hotIn: (sizeBytes: number) => readonly Range[] | undefined = () => undefined,
+  ): ChangeMap {
     const file = files.map(path);
     try {
       const header = decodeChangeMapHeader(file.bytes);
       if (file.bytes.length < changeMapBytes(header)) throw shortMap(path);
       const map = new ChangeMap(file, header);
       map.unstableToDirty();
-      if (header.boot_id !== files.bootId) map.#doubt({ ...header, boot_id: files.bootId });
+      if (header.boot_id !== files.bootId) {
+        map.#doubt({ ...header, boot_id: files.bootId }, hotIn(map.sizeBytes));
+      }
       return map;
     } catch (error) {
       file.close();
@@ -98,9 +109,14 @@ export class ChangeMap {
   }
 
   /** The pages come from another boot. The header is changed last: until then they are doubted again. */
-  #doubt(header: ChangeMapHeader) {
-    this.markDoubtful(0, this.chunks * this.chunkBytes);
+  #doubt(header: ChangeMapHeader, hot: readonly Range[] = [{ at: 0, length: this.sizeBytes }]) {
+    for (const { at, length } of hot) this.markDoubtful(at, length);
     this.#file.bytes.set(encodeChangeMapHeader(header));
+  }
+
+  /** Of what it speaks of; its last chunk may reach beyond the volume. */
+  get sizeBytes(): number {
+    return this.chunks * this.chunkBytes;
   }
 
   get dirtyChunks(): number {
@@ -191,12 +207,12 @@ export class ChangeMap {
 
   /** True when the target may hold something un-flushed in [at, at + length). */
   isUnstable(at: number, length: number): boolean {
-    const end = Math.min(this.chunks - 1, Math.floor((at + length - 1) / this.chunkBytes));
-    for (let chunk = Math.floor(at / this.chunkBytes); chunk <= end; chunk++) {
-      const word = chunk >>> 5, bit = 1 << (chunk & 31);
-      if (((this.#unstable[0][word] as number) | (this.#unstable[1][word] as number)) & bit) {
-        return true;
-      }
+    const last = Math.min(this.chunks - 1, Math.floor((at + length - 1) / this.chunkBytes));
+    const [one, other] = this.#unstable;
+    for (let chunk = Math.floor(at / this.chunkBytes); chunk <= last; chunk++) {
+      const word = chunk >>> 5, bits = (one[word] as number) | (other[word] as number);
+      if (bits === 0) chunk |= 31;
+      else if (bits & (1 << (chunk & 31))) return true;
     }
     return false;
   }

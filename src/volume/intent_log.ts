@@ -17,14 +17,19 @@ import {
   INTENT_LOG_BYTES,
   INTENT_RUNS_MAX,
   intentBlockAt,
+  type IntentLogContent,
   type IntentRecord,
   type RegionRun,
 } from "../codec/mod.ts";
+import { CHUNK_BYTES } from "./change_map.ts";
 import type { DurableBlocks, VolumeFiles } from "./files.ts";
-import type { Range } from "./link.ts";
+import type { Range } from "./range.ts";
+import { addAll, closeGaps, isEmpty, runsOf, setBit, setRun } from "./region_bits.ts";
 
 /** Small enough to be compared quickly, large enough for a terabyte to need a bitmap of 32 KiB. */
 export const REGION_BYTES = 4 * 2 ** 20;
+/** A smaller volume is taken in smaller regions, down to one chunk, so that one write makes little of it hot. */
+const REGIONS_MIN = 256;
 const RETRY_MS_MIN = 20, RETRY_MS_MAX = 1000;
 
 /** What cooling needs of the mirror whose map it is. */
@@ -48,6 +53,9 @@ export class IntentLog {
   readonly #blocks: DurableBlocks;
   readonly #turns: Turns;
   readonly #regions: number;
+  readonly #regionBytes: number;
+  /** Exact: regions are a power of two long. */
+  readonly #regionsPerByte: number;
   /** Durably hot, and not about to become cold. */
   readonly #hot: Uint32Array;
   /** Asked for since the last cycle of cooling began. */
@@ -61,23 +69,24 @@ export class IntentLog {
   #isWriting = false;
   #writing: Promise<void> | undefined;
   #cooling = false;
-  #closed = false;
+  #closed: Promise<void> | undefined;
   #waiters: Deferred<void>[] = [];
 
   private constructor(
     blocks: DurableBlocks,
     turns: Turns,
-    regions: number,
-    sequence: bigint,
-    hot: readonly RegionRun[],
+    { regions, region_bytes, runs }: IntentRecord,
+    nextSequence: bigint,
   ) {
     this.#blocks = blocks;
     this.#turns = turns;
     this.#regions = regions;
-    this.#sequence = sequence;
+    this.#regionBytes = region_bytes;
+    this.#regionsPerByte = 1 / region_bytes;
+    this.#sequence = nextSequence;
     const bitmap = () => new Uint32Array(Math.ceil(regions / 32));
     [this.#hot, this.#touched, this.#wanted] = [bitmap(), bitmap(), bitmap()];
-    for (const run of hot) setRun(this.#hot, run);
+    for (const run of runs) setRun(this.#hot, run);
   }
 
   /** Makes a log for a map that is durable as it is. @param all every region is hot. @throws {PsmaError} sys/... */
@@ -86,44 +95,51 @@ export class IntentLog {
     turns: Turns,
     path: string,
     sizeBytes: number,
-    { all }: { all: boolean },
+    { all, regionBytes = regionBytesOf(sizeBytes) }: { all: boolean; regionBytes?: number },
   ): Promise<IntentLog> {
-    const regions = Math.ceil(sizeBytes / REGION_BYTES);
-    const runs = all && regions > 0 ? [{ first: 0, count: regions }] : [];
+    const regions = Math.ceil(sizeBytes / regionBytes);
+    const record: IntentRecord = {
+      sequence: 0n,
+      region_bytes: regionBytes,
+      regions,
+      runs: all && regions > 0 ? [{ first: 0, count: regions }] : [],
+    };
     const bytes = new Uint8Array(INTENT_LOG_BYTES);
     for (const sequence of [0n, 1n]) {
-      const block = encodeIntentBlock({ sequence, region_bytes: REGION_BYTES, regions, runs });
-      bytes.set(block, intentBlockAt(sequence));
+      bytes.set(encodeIntentBlock({ ...record, sequence }), intentBlockAt(sequence));
     }
     await files.replace(path, bytes);
-    return new IntentLog(await files.openBlocks(path), turns, regions, 2n, runs);
+    return new IntentLog(files.openBlocks(path), turns, record, 2n);
   }
 
   /**
    * Goes on with the log of a process that has ended. Its last block may be in the page cache alone: it is
-   * written again, the same, before anything relies on it.
-   * @returns what is hot, as byte ranges too. @throws {PsmaError} state/intent-log, sys/...
+   * written again, the same, before anything relies on it. @throws {PsmaError} state/intent-log, state/in-use, sys/...
    */
   static async open(
     files: VolumeFiles,
     turns: Turns,
     path: string,
     sizeBytes: number,
-  ): Promise<{ log: IntentLog; hot: readonly Range[] }> {
+  ): Promise<IntentLog> {
     // Opened first: only then is nothing of the ended process under way any more.
-    const blocks = await files.openBlocks(path);
+    const blocks = files.openBlocks(path);
     try {
-      const content = decodeIntentLog(files.read(path) ?? new Uint8Array(0));
-      const regions = Math.ceil(sizeBytes / REGION_BYTES);
-      if (!content || !fits(content.last, regions)) throw unreadable(path);
+      const content = contentOf(files, path, sizeBytes);
+      if (!content) throw unreadable(path);
       const { last, next_sequence } = content;
       await blocks.write(intentBlockAt(last.sequence), encodeIntentBlock(last));
-      const log = new IntentLog(blocks, turns, regions, next_sequence, last.runs);
-      return { log, hot: last.runs.map((run) => rangeOf(run, sizeBytes)) };
+      return new IntentLog(blocks, turns, last, next_sequence);
     } catch (error) {
       blocks.close();
       throw error;
     }
+  }
+
+  /** What a log says to be hot; undefined where there is none that can be read: then all may have been. */
+  static hotIn(files: VolumeFiles, path: string, sizeBytes: number): readonly Range[] | undefined {
+    const content = contentOf(files, path, sizeBytes);
+    return content?.last.runs.map((run) => rangeOf(run, content.last.region_bytes, sizeBytes));
   }
 
   get hotRegions(): number {
@@ -132,12 +148,17 @@ export class IntentLog {
     return count;
   }
 
+  /** What a power loss now would cost a comparison, about. */
+  get hotBytes(): number {
+    return this.hotRegions * this.#regionBytes;
+  }
+
   /**
    * Hot path. @returns whether bits of the map may change now in [at, at + length); if not, `want` it and ask
    * again after `onHot`. What is admitted must be changed before anything is awaited, or be told by `eachWrite`.
    */
   admits(at: number, length: number): boolean {
-    const first = Math.floor(at / REGION_BYTES), end = Math.floor((at + length - 1) / REGION_BYTES);
+    const first = this.#regionAt(at), end = this.#regionAt(at + length - 1);
     for (let region = first; region <= end; region++) {
       if (((this.#hot[region >>> 5] as number) & (1 << (region & 31))) === 0) return false;
     }
@@ -147,22 +168,28 @@ export class IntentLog {
 
   /** Hot path. The range becomes hot with the next block. */
   want(at: number, length: number): void {
-    const end = Math.floor((at + length - 1) / REGION_BYTES);
-    for (let region = Math.floor(at / REGION_BYTES); region <= end; region++) {
-      setBit(this.#wanted, region);
-    }
+    const end = this.#regionAt(at + length - 1);
+    for (let region = this.#regionAt(at); region <= end; region++) setBit(this.#wanted, region);
     this.#anyWanted = true;
     if (!this.#isWriting) this.#begin();
   }
 
-  /** Resolves when the range is hot, or the log is closed; ask `admits` then. */
-  async prepare({ at, length }: Range): Promise<void> {
-    while (!this.admits(at, length)) {
-      this.want(at, length);
+  /** Resolves when all of it is hot, or the log is closed; ask `admits` then. */
+  async prepare(ranges: readonly Range[]): Promise<void> {
+    while (!this.#admitsAll(ranges)) {
+      for (const { at, length } of ranges) this.want(at, length);
       const hot = this.#turns.deferred<void>();
       this.#waiters.push(hot);
       await hot.promise;
     }
+  }
+
+  #admitsAll(ranges: readonly Range[]): boolean {
+    return ranges.every(({ at, length }) => this.admits(at, length));
+  }
+
+  #regionAt(at: number): number {
+    return Math.floor(at * this.#regionsPerByte);
   }
 
   /**
@@ -199,21 +226,27 @@ export class IntentLog {
     await this.#writing;
   }
 
-  /** Ends the block that is being written, and admits everything from then on: nobody's map is spoken of now. */
-  async close(): Promise<void> {
-    this.#closed = true;
+  /**
+   * Ends the block that is being written, and admits everything from then on: nobody's map is spoken of now.
+   * What the file says stays as it is. Idempotent.
+   */
+  close(): Promise<void> {
+    return this.#closed ??= this.#close();
+  }
+
+  async #close() {
     this.#hot.fill(0xffffffff);
     this.#tellHot();
+    // `#closed` is set by now: no further block is begun.
+    await null;
     await this.#writing;
     this.#blocks.close();
   }
 
   #touch(at: number, length: number) {
     if (length === 0) return;
-    const end = Math.floor((at + length - 1) / REGION_BYTES);
-    for (let region = Math.floor(at / REGION_BYTES); region <= end; region++) {
-      setBit(this.#touched, region);
-    }
+    const end = this.#regionAt(at + length - 1);
+    for (let region = this.#regionAt(at); region <= end; region++) setBit(this.#touched, region);
   }
 
   #keepUntouched(candidates: Uint32Array) {
@@ -236,7 +269,7 @@ export class IntentLog {
   }
 
   #rangeOf(run: RegionRun): Range {
-    return rangeOf(run, this.#regions * REGION_BYTES);
+    return rangeOf(run, this.#regionBytes, this.#regions * this.#regionBytes);
   }
 
   #begin() {
@@ -288,7 +321,7 @@ export class IntentLog {
   /** @returns whether it is durable. */
   async #writeBlock(runs: readonly RegionRun[]): Promise<boolean> {
     const sequence = this.#sequence;
-    const record = { sequence, region_bytes: REGION_BYTES, regions: this.#regions, runs };
+    const record = { sequence, region_bytes: this.#regionBytes, regions: this.#regions, runs };
     try {
       await this.#blocks.write(intentBlockAt(sequence), encodeIntentBlock(record));
       this.#sequence = sequence + 1n;
@@ -314,8 +347,25 @@ export class IntentLog {
   }
 }
 
-function fits({ region_bytes, regions, runs }: IntentRecord, expected: number): boolean {
-  return region_bytes === REGION_BYTES && regions === expected &&
+/** The largest that leave the volume REGIONS_MIN of them. */
+function regionBytesOf(sizeBytes: number): number {
+  let bytes = REGION_BYTES;
+  while (bytes > CHUNK_BYTES && sizeBytes < REGIONS_MIN * bytes) bytes /= 2;
+  return bytes;
+}
+
+function contentOf(
+  files: VolumeFiles,
+  path: string,
+  sizeBytes: number,
+): IntentLogContent | undefined {
+  const content = decodeIntentLog(files.read(path) ?? new Uint8Array(0));
+  return content && fits(content.last, sizeBytes) ? content : undefined;
+}
+
+function fits({ region_bytes, regions, runs }: IntentRecord, sizeBytes: number): boolean {
+  return region_bytes >= CHUNK_BYTES && Number.isInteger(Math.log2(region_bytes)) &&
+    regions === Math.ceil(sizeBytes / region_bytes) &&
     runs.every(({ first, count }) => count > 0 && first + count <= regions);
 }
 
@@ -325,56 +375,7 @@ function unreadable(path: string): PsmaError {
   });
 }
 
-function rangeOf({ first, count }: RegionRun, sizeBytes: number): Range {
-  const at = first * REGION_BYTES;
-  return { at, length: Math.min(count * REGION_BYTES, sizeBytes - at) };
-}
-
-function setBit(words: Uint32Array, index: number) {
-  words[index >>> 5] = (words[index >>> 5] as number) | (1 << (index & 31));
-}
-
-function setRun(words: Uint32Array, { first, count }: RegionRun) {
-  for (let region = first; region < first + count; region++) setBit(words, region);
-}
-
-function addAll(to: Uint32Array, from: Uint32Array) {
-  for (let i = 0; i < to.length; i++) to[i] = (to[i] as number) | (from[i] as number);
-}
-
-function isEmpty(words: Uint32Array): boolean {
-  return words.every((word) => word === 0);
-}
-
-function runsOf(words: Uint32Array): RegionRun[] {
-  const runs: RegionRun[] = [];
-  const has = (region: number) => ((words[region >>> 5] ?? 0) & (1 << (region & 31))) !== 0;
-  for (let first = 0; first < words.length * 32; first++) {
-    if (words[first >>> 5] === 0) first |= 31;
-    else if (has(first)) {
-      let end = first;
-      while (has(end)) end++;
-      runs.push({ first, count: end - first });
-      first = end;
-    }
-  }
-  return runs;
-}
-
-/** At most `most` runs that cover these: the smallest gaps are closed. */
-function closeGaps(runs: RegionRun[], most: number): RegionRun[] {
-  if (runs.length <= most) return runs;
-  const gapBefore = (i: number) => {
-    const run = runs[i] as RegionRun, before = runs[i - 1] as RegionRun;
-    return run.first - before.first - before.count;
-  };
-  const order = runs.slice(1).map((_, i) => i + 1).sort((a, b) => gapBefore(a) - gapBefore(b));
-  const closed = new Set(order.slice(0, runs.length - most));
-  const merged: { first: number; count: number }[] = [];
-  runs.forEach(({ first, count }, i) => {
-    const before = merged.at(-1);
-    if (before && closed.has(i)) before.count = first + count - before.first;
-    else merged.push({ first, count });
-  });
-  return merged;
+function rangeOf({ first, count }: RegionRun, regionBytes: number, sizeBytes: number): Range {
+  const at = first * regionBytes;
+  return { at, length: Math.min(count * regionBytes, sizeBytes - at) };
 }

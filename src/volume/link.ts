@@ -5,12 +5,9 @@
  */
 import type { Backend } from "../backend/mod.ts";
 import type { ChangeMap } from "./change_map.ts";
+import type { IntentLog } from "./intent_log.ts";
+import type { Range } from "./range.ts";
 import { UnverifiedMap } from "./unverified_map.ts";
-
-export interface Range {
-  readonly at: number;
-  readonly length: number;
-}
 
 /**
  * What a chunk's bytes are being checked for: nothing; a digest's answer is on its way; a write went through
@@ -32,15 +29,21 @@ export class MirrorLink {
   changedBytes = 0;
   /** Slots of writes that wait for a locked extent, in order. */
   readonly waiting: number[] = [];
+  /** Slots of writes that wait until the log says, durably, that their regions are hot. The target is not to blame. */
+  readonly cold: number[] = [];
   readonly #locks: Range[] = [];
   /** CHECK per chunk. */
   readonly #checks: Uint8Array;
 
-  /** @param unverified without it, one that ends with this process. */
+  /**
+   * @param unverified without it, one that ends with this process.
+   * @param log without it nothing is known after a power loss; whoever changes a bit of the map asks it first.
+   */
   constructor(
     readonly target: Backend,
     readonly map: ChangeMap,
     readonly unverified: UnverifiedMap = UnverifiedMap.inMemory(map.chunks),
+    readonly log?: IntentLog | undefined,
   ) {
     this.#checks = new Uint8Array(map.chunks);
   }
@@ -88,6 +91,15 @@ export class MirrorLink {
     return false;
   }
 
+  /** True when somebody copies or checks any chunk of the range; it may reach beyond the last. */
+  isChecked(range: Range): boolean {
+    const { first, last } = this.chunksOf(range), end = Math.min(last, this.#checks.length - 1);
+    for (let chunk = first; chunk <= end; chunk++) {
+      if (this.#checks[chunk] !== CHECK.none) return true;
+    }
+    return false;
+  }
+
   checkOf(chunk: number): number {
     return this.#checks[chunk] as number;
   }
@@ -98,8 +110,9 @@ export class MirrorLink {
     for (let chunk = first; chunk <= last; chunk++) this.unverified.clear(chunk);
   }
 
-  /** The mirror has ended. */
-  close(): void {
+  /** The mirror has ended, and nobody works with its maps any more. */
+  async close(): Promise<void> {
+    await this.log?.close();
     this.map.close();
     this.unverified.close();
   }

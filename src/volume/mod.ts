@@ -23,6 +23,7 @@ export * from "./files.ts";
 export * from "./intent_log.ts";
 export * from "./link.ts";
 export * from "./manifest.ts";
+export * from "./range.ts";
 export * from "./requests.ts";
 export * from "./unverified_map.ts";
 export * from "./volume.ts";

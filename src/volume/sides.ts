@@ -137,7 +137,7 @@ export class Sides {
   /** Changes are tracked from here on, those of writes that are in flight among them. */
   attach(link: MirrorLink): void {
     this.link = link;
-    this.#eachWrite((at, length) => void link.map.markDirty(at, length));
+    this.eachWrite((at, length) => void link.map.markDirty(at, length));
   }
 
   /**
@@ -149,7 +149,7 @@ export class Sides {
     const link = this.link;
     if (!link || !link.writeThrough || link.committing) return;
     link.writeThrough = false;
-    this.#eachWrite((at, length) => void link.map.markDirty(at, length));
+    this.eachWrite((at, length) => void link.map.markDirty(at, length));
     this.#leave((1 - this.#activeSide) as 0 | 1);
     // What is still on its way there would keep its range from being copied: it ends now.
     if (this.underWayAtTarget > 0 || link.hasLocks) link.target.abort();
@@ -170,7 +170,7 @@ export class Sides {
     for (let chunk = unverified.next(0); chunk >= 0; chunk = unverified.next(chunk + 1)) {
       reverse.unverified.mark(chunk);
     }
-    this.#eachWrite((at, length) => {
+    this.eachWrite((at, length) => {
       reverse.map.markUnstable(at, length);
       reverse.taint(at, length);
     });
@@ -195,7 +195,7 @@ export class Sides {
     this.link = reverse;
     link.reverse = undefined;
     if (reverse?.writeThrough) return link;
-    if (reverse) this.#eachWrite((at, length) => void reverse.map.markDirty(at, length));
+    if (reverse) this.eachWrite((at, length) => void reverse.map.markDirty(at, length));
     this.#leave(former);
     return link;
   }
@@ -228,10 +228,11 @@ export class Sides {
   /** Marks again what a flush of the target that begins now cannot cover. */
   markWritesUnstable(): void {
     const link = this.link;
-    if (link?.writeThrough) this.#eachWrite((at, length) => link.map.markUnstable(at, length));
+    if (link?.writeThrough) this.eachWrite((at, length) => link.map.markUnstable(at, length));
   }
 
-  #eachWrite(mark: (at: number, length: number) => void) {
+  /** Writes and flushes under way, those that were left behind and may still land among them. */
+  eachWrite(mark: (at: number, length: number) => void): void {
     const { at, length } = this.#requests;
     for (let i = 0; i < this.writes.count; i++) {
       const slot = this.writes.slotAt(i);

@@ -3,7 +3,8 @@
  * its digest when it is made; a write that goes to both sides is not, so its chunk stands here until a
  * comparison of both sides has passed over it without another write.
  *
- * In a mapped file it is exact after a kill. After another boot, or without its file, every chunk is unverified.
+ * In a mapped file it is exact after a kill. After another boot the write-intent log tells where it may lack
+ * something; without the log, or without its own file, every chunk is unverified.
  * Hot path: marking allocates nothing.
  */
 import {
@@ -51,15 +52,26 @@ export class UnverifiedMap {
   }
 
   /**
-   * @returns undefined when the file says nothing: it is of another boot, or of another number of chunks.
-   * @throws {PsmaError} state/unverified-map, sys/...
+   * @param hot chunks of which, after another boot, the file may say less than is true; undefined: all.
+   * @returns undefined when the file says nothing: it is of another number of chunks, or of another boot and
+   * `hot` is not known. @throws {PsmaError} state/unverified-map, sys/...
    */
-  static open(files: VolumeFiles, path: string, chunks: number): UnverifiedMap | undefined {
+  static open(
+    files: VolumeFiles,
+    path: string,
+    chunks: number,
+    hot?: Iterable<number>,
+  ): UnverifiedMap | undefined {
     const file = files.map(path);
     try {
-      const header = decodeUnverifiedHeader(file.bytes);
-      if (header.chunks === chunks && header.boot_id === files.bootId) {
-        return UnverifiedMap.#map(file, chunks);
+      const header = decodeUnverifiedHeader(file.bytes), isOurs = header.boot_id === files.bootId;
+      if (header.chunks === chunks && (isOurs || hot)) {
+        const map = UnverifiedMap.#map(file, chunks);
+        if (isOurs) return map;
+        for (const chunk of hot ?? []) map.mark(chunk);
+        // Last: until then the file is another boot's.
+        file.bytes.set(encodeUnverifiedHeader({ chunks, boot_id: files.bootId }));
+        return map;
       }
     } catch (error) {
       file.close();
@@ -113,6 +125,11 @@ export class UnverifiedMap {
       bits = this.#words[word] as number;
     }
     return word * 32 + (31 - Math.clz32(bits & -bits));
+  }
+
+  /** Makes durable what is marked. @throws {PsmaError} sys/... */
+  async sync(): Promise<void> {
+    await this.#file?.sync();
   }
 
   close(): void {

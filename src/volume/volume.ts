@@ -5,6 +5,7 @@
  *
  * Rules kept here (a mirror's correctness rests on them):
  * - A write marks its chunks before it is submitted: `dirty` while tracking, `unstable` in write-through.
+ *   Where the mirror keeps a write-intent log it waits before the mark until its regions are durably hot.
  * - In write-through a write that overlaps a locked extent waits for the lock, and is acknowledged after
  *   both sides. A target that fails or is too slow is left behind at once: its chunks become dirty and the
  *   writes that waited only for it are acknowledged, because the source holds them.
@@ -17,7 +18,8 @@ import type { Clock, Turns } from "../core/mod.ts";
 import { COUNTER } from "../codec/mod.ts";
 import { type Backend, OPERATION, OPERATION_FLAG, type Operations } from "../backend/mod.ts";
 import { Counters } from "./counters.ts";
-import type { MirrorLink, Range } from "./link.ts";
+import type { MirrorLink } from "./link.ts";
+import type { Range } from "./range.ts";
 import type { Requests } from "./requests.ts";
 import { Sides } from "./sides.ts";
 
@@ -159,12 +161,18 @@ export class Volume {
         link.waiting.push(slot);
         return;
       }
+      if (link.log !== undefined && !link.log.admits(at, length)) {
+        link.log.want(at, length);
+        link.cold.push(slot);
+        return;
+      }
       if (link.writeThrough) {
         // It waited for a lock since it was admitted: now it is done at the mirror's speed, not half done.
         requests.flags[slot] = (requests.flags[slot] as number) & ~OPERATION_FLAG.fastZero;
         link.map.markUnstable(at, length);
         link.taint(at, length);
       } else link.changedBytes += link.map.markDirty(at, length) * link.map.chunkBytes;
+      // Its log has everything hot until it leads.
       if (link.reverse) {
         link.reverse.map.markUnstable(at, length);
         link.reverse.taint(at, length);
@@ -211,6 +219,7 @@ export class Volume {
 
   /** Changes are tracked from here on, those of writes that are in flight among them. */
   attachLink(link: MirrorLink): void {
+    if (link.log) link.log.onHot = () => this.#resumeCold(link);
     this.#sides.attach(link);
   }
 
@@ -222,6 +231,7 @@ export class Volume {
     while (this.inFlightAtTarget > 0) await this.#turns.sleep(1);
     this.#sides.link = undefined;
     this.#resume(link);
+    this.#resumeCold(link);
   }
 
   /** New writes go to both sides from now on. */
@@ -272,6 +282,7 @@ export class Volume {
 
   /** Before a cutover whose former source is to be followed: see `Sides.prepareReverse`. */
   prepareReverse(reverse: MirrorLink): void {
+    if (reverse.log) reverse.log.onHot = () => this.#resumeCold(reverse);
     this.#sides.prepareReverse(reverse);
   }
 
@@ -299,7 +310,10 @@ export class Volume {
     const former = this.active;
     const ended = this.#sides.exchange();
     this.#readFrom = this.active;
-    if (ended) this.#resume(ended);
+    if (ended) {
+      this.#resume(ended);
+      this.#resumeCold(ended);
+    }
     this.setSize(sizeBytes);
     return former;
   }
@@ -357,6 +371,16 @@ export class Volume {
       this.#heldMicrosMax = Math.max(this.#heldMicrosMax, held);
       this.#write(slot);
     }
+  }
+
+  /** What is still cold is held again. */
+  #resumeCold(link: MirrorLink) {
+    for (const slot of link.cold.splice(0)) this.#write(slot);
+  }
+
+  /** Where a write is under way that must keep its region hot. */
+  eachWrite(visit: (at: number, length: number) => void): void {
+    this.#sides.eachWrite(visit);
   }
 
   #tellDrainWaiters() {

@@ -3,7 +3,7 @@
  * free of them. Hot path: adding and removing a slot allocates nothing.
  */
 import type { Turns } from "../core/mod.ts";
-import type { Range } from "./link.ts";
+import type { Range } from "./range.ts";
 import type { Requests } from "./requests.ts";
 
 interface Waiter {

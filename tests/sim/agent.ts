@@ -23,6 +23,7 @@ export interface AgentOptions {
   readonly machine: Machine;
   readonly digest: Digest;
   readonly open: OpenVolume;
+  readonly coolEveryMs: number;
   readonly crashPoint: CrashPoint;
   readonly onEvent: (event: Omit<DataPlaneEvent, "at_ms">) => void;
   /** The volume is open. */
@@ -43,6 +44,7 @@ export class Agent implements DataPlaneContext {
   readonly files: VirtualFiles;
   readonly digest: Digest;
   readonly repeats: Repeats;
+  readonly coolEveryMs: number;
   #served: ServedVolume | undefined;
   /** What an async task died of. */
   #failure: unknown;
@@ -58,6 +60,7 @@ export class Agent implements DataPlaneContext {
     this.ring = new VirtualRing(world, kernel, options.crashPoint);
     this.clock = world.clock;
     this.rng = world.rng;
+    this.coolEveryMs = options.coolEveryMs;
     this.digest = digest;
     this.reactor = new Reactor(this.ring, world.clock);
     this.files = new VirtualFiles(this.reactor, machine);

@@ -3,6 +3,7 @@
  * taken out again. A simulator that does not find them would not find others.
  */
 import { ChangeMap } from "../../src/volume/change_map.ts";
+import { IntentLog } from "../../src/volume/intent_log.ts";
 import { CHECK, MirrorLink } from "../../src/volume/link.ts";
 import { ManifestFile } from "../../src/volume/manifest.ts";
 import { WritesInFlight } from "../../src/volume/writes_in_flight.ts";
@@ -14,7 +15,7 @@ import { Machine } from "./machine.ts";
 import type { Simulation } from "./simulation.ts";
 import { StoreSession } from "./store_session.ts";
 
-const MARK_LATE_MS = 5;
+const MARK_LATE_MS = 5, LOG_LATE_MS = 100;
 
 export interface Plant {
   readonly name: string;
@@ -133,6 +134,18 @@ export const PLANTS: readonly Plant[] = [
           if (!isCalledFrom("volume.ts")) return mark.call(this, at, length);
           world.after(MARK_LATE_MS, () => void mark.call(this, at, length));
           return 0;
+        }),
+  },
+  {
+    name: "the write-intent log is written after the write",
+    faults: ["node-power"],
+    plant: ({ world }) =>
+      change(IntentLog.prototype, "admits", (admits) =>
+        function (this: IntentLog, at, length) {
+          if (!admits.call(this, at, length)) {
+            world.after(LOG_LATE_MS, () => this.want(at, length));
+          }
+          return true;
         }),
   },
   {

@@ -23,5 +23,7 @@ export function simulateSeeds({ first, quick, full }: {
     const replay = "replay one with: deno task sim --seed SEED";
     assert.deepEqual(failed, [], `${failed.join("\n")}\n${total.text()}\n${replay}`);
     assert.ok(total.switches > count, "hardly anything was switched");
+    assert.ok(total.withLog > count / 20, "hardly a mirror was opened after a power loss");
+    assert.ok(total.doubtedShare < 0.8, `a power loss left ${total.doubtedShare} in doubt`);
   });
 }

@@ -8,6 +8,7 @@ import { Agent } from "./agent.ts";
 import { Application } from "./application.ts";
 import { SECTOR_BYTES, type VirtualFile } from "./disk.ts";
 import { type Fault, Faults } from "./faults.ts";
+import { IntentCheck } from "./intent_check.ts";
 import { Machine } from "./machine.ts";
 import { Network } from "./network.ts";
 import { Operator } from "./operator.ts";
@@ -33,6 +34,8 @@ export interface Outcome {
   readonly switches: number;
   readonly writes: number;
   readonly blocksChecked: number;
+  /** Of mirrors that were opened after a power loss and keep a write-intent log, how much was in doubt. */
+  readonly intent: Pick<IntentCheck, "checked" | "doubtedBytes" | "mirroredBytes">;
   readonly virtualMs: number;
 }
 
@@ -45,6 +48,7 @@ export class Simulation {
   readonly application: Application;
   readonly operator: Operator;
   readonly faults: Faults;
+  readonly #intent: IntentCheck;
   #agent: Agent | undefined;
   #manifest: Manifest | undefined;
   #commits = 0;
@@ -55,8 +59,10 @@ export class Simulation {
   #storeLostPowerWhileSwitching = false;
   /** The process was killed by a power loss, which is still to be worked off. */
   #powerIsLost = false;
+  #powerCameBack = false;
   #isCalm = false;
   readonly #initialBytes: number;
+  readonly #coolEveryMs: number;
 
   /** @param options `tells`: keeps a line of all that happens; `faults`: instead of the seed's choice. */
   constructor(
@@ -68,6 +74,7 @@ export class Simulation {
     this.network = new Network(world);
     this.store = new Store(world, this.network, digest);
     this.machine = new Machine(world, this.network, this.store);
+    this.#intent = new IntentCheck(this.machine.disk, DIRECTORY);
     this.#initialBytes = (4 + world.rng.below(28)) * CHUNK_BYTES;
     const filled = world.rng.float();
     this.oracle = this.#makeSource(filled);
@@ -85,6 +92,7 @@ export class Simulation {
     });
     this.machine.disk.onRename = (path, file) => this.#renamed(path, file);
     this.store.disk.mayFlip = () => this.#isOnlyFilled();
+    this.#coolEveryMs = world.pick([30, 100, 500]);
     this.faults = new Faults(world, this.#victims(), world.between(100, 1500), faults);
     const chaosMs = world.between(2000, 10_000);
     world.after(chaosMs, () => this.#calmDown());
@@ -132,6 +140,8 @@ export class Simulation {
         await this.#oneLife();
         const restartMs = world.nowMs + world.between(1, 300);
         while (world.step(restartMs));
+        // Also while it was off.
+        await this.#afterPowerLoss();
       }
     } catch (failure) {
       world.fail(failure);
@@ -147,6 +157,7 @@ export class Simulation {
       switches: this.#commits,
       writes: this.application.counts.writes,
       blocksChecked: this.oracle.checked,
+      intent: this.#intent,
       virtualMs: world.nowMs,
     };
   }
@@ -160,6 +171,7 @@ export class Simulation {
     const agent = this.#agent = new Agent({
       machine: this.machine,
       digest: this.digest,
+      coolEveryMs: this.#coolEveryMs,
       open: {
         name: "data",
         directory: DIRECTORY,
@@ -172,9 +184,11 @@ export class Simulation {
         },
       },
       crashPoint: () => --this.#stepsToKill === 0,
-      onEvent: () => {},
+      onEvent: ({ type }) => this.#intent.told(type),
       onOpen: (opened) => {
         if (!opened.served) return;
+        const { link } = opened.served.volume;
+        world.attempt(() => this.#intent.opened(link, this.#manifest?.mirror?.id));
         application.use(opened, opened.served.volume);
         operator.use(opened);
       },
@@ -197,8 +211,16 @@ export class Simulation {
     this.#powerIsLost = true;
   }
 
+  async #afterPowerLoss() {
+    if (!this.#powerCameBack) return;
+    this.#powerCameBack = false;
+    this.#rememberManifest();
+    await this.#intent.powerIsBack(this.#manifest?.mirror);
+  }
+
   #loseNodePower() {
     this.#powerIsLost = false;
+    this.#powerCameBack = true;
     this.machine.powerLoss();
     this.oracle.powerLoss(false);
   }

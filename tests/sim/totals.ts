@@ -10,6 +10,10 @@ export class Totals {
   switches = 0;
   #writes = 0;
   #blocks = 0;
+  #doubtedBytes = 0;
+  #mirroredBytes = 0;
+  /** Mirrors that were opened after a power loss with a write-intent log. */
+  withLog = 0;
   #virtualMs = 0;
 
   add(outcome: Outcome): void {
@@ -21,7 +25,15 @@ export class Totals {
     this.switches += outcome.switches;
     this.#writes += outcome.writes;
     this.#blocks += outcome.blocksChecked;
+    this.withLog += outcome.intent.checked;
+    this.#doubtedBytes += outcome.intent.doubtedBytes;
+    this.#mirroredBytes += outcome.intent.mirroredBytes;
     this.#virtualMs += outcome.virtualMs;
+  }
+
+  /** Share of what was mirrored that was in doubt after power losses. */
+  get doubtedShare(): number {
+    return this.#doubtedBytes / this.#mirroredBytes;
   }
 
   text(): string {
@@ -29,6 +41,7 @@ export class Totals {
     return `${this.seeds} seeds, ${this.failed} failed: ${this.#kills} crashes of the agent, ` +
       `${this.#powerLosses} power losses of its machine, ${this.#storeLosses} of the store's, ` +
       `${this.switches} switches, ${this.#writes} acknowledged writes, ${mib} MiB compared, ` +
+      `${(100 * this.doubtedShare).toFixed(0)} % in doubt after ${this.withLog} power losses, ` +
       `${minutes} virtual minutes`;
   }
 }

@@ -51,7 +51,10 @@ export class IntentModel {
   static async create(): Promise<IntentModel> {
     const files = new PowerFiles(), size = REGIONS * REGION_BYTES;
     const map = await ChangeMap.create(files, MAP, size);
-    const log = await IntentLog.create(files, promiseTurns, LOG, size, { all: false });
+    const log = await IntentLog.create(files, promiseTurns, LOG, size, {
+      all: false,
+      regionBytes: REGION_BYTES,
+    });
     return new IntentModel(files, map, log);
   }
 

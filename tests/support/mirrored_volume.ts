@@ -92,7 +92,7 @@ export async function mirrorVolume(
 export async function endMirror({ volume, link, mirror }: MirroredVolume): Promise<void> {
   await mirror.end();
   await volume.detachLink();
-  link.close();
+  await link.close();
   await link.target.close();
   await volume.active.close();
 }

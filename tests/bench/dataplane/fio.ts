@@ -51,11 +51,15 @@ interface Direction {
   readonly clat_ns: { readonly percentile?: { readonly "99.000000"?: number } };
 }
 
-/** @param target what names the server: `--ioengine=nbd --uri=…`, or an engine and `--filename=…`. */
+/**
+ * @param target what names the server: `--ioengine=nbd --uri=…`, or an engine and `--filename=…`.
+ * @param sizeBytes of what is read and written.
+ */
 export async function runFio(
   target: readonly string[],
   job: Job,
   seconds: number,
+  sizeBytes = SIZE_BYTES,
 ): Promise<FioFigures> {
   const { stdout } = await run("fio", [
     "--name=bench",
@@ -67,7 +71,7 @@ export async function runFio(
     `--numjobs=${job.connections}`,
     "--thread",
     "--group_reporting",
-    `--size=${SIZE_BYTES}`,
+    `--size=${sizeBytes}`,
     "--norandommap",
     "--time_based",
     `--runtime=${seconds}`,

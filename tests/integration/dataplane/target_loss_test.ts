@@ -134,7 +134,7 @@ async function withoutTarget(
     }, { what: "some copies were made" });
     await agent.stop();
     Deno.renameSync(path, `${path}.away`);
-    for (const stray of ["m0.map", "m0.unverified", "backup-7.map"]) {
+    for (const stray of ["m0.map", "m0.intent", "m0.unverified", "backup-7.map"]) {
       Deno.writeTextFileSync(`${temp.file("data")}/${stray}`, "left by a kill");
     }
     const told: DataPlaneEvent[] = [];

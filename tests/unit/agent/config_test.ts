@@ -55,7 +55,7 @@ volumes:
     min_rate_bytes_per_s: 0,
     rate_windows: [],
     deadline_safety_ms: 60_000,
-    durability: "process",
+    durability: "power",
     write_through_timeout_ms: 200,
     backup: "frozen",
     failover_after_ms: 5000,

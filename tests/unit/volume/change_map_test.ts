@@ -113,6 +113,19 @@ Deno.test("ChangeMap from another boot doubts every chunk, and none beyond the l
   assert.equal(ChangeMap.open(files, PATH).dirtyChunks, 0);
 });
 
+Deno.test("ChangeMap from another boot doubts what it is told to, and knows the rest", async () => {
+  const files = new MemoryFiles(), chunk = CHUNK_BYTES;
+  const first = await ChangeMap.create(files, PATH, SIZE);
+  first.markDirty(0, 1);
+  first.markUnstable(2 * chunk, 1);
+  files.bootId = "second boot";
+  const map = ChangeMap.open(files, PATH, () => [{ at: 5 * chunk, length: 2 * chunk }]);
+  const chunks = Array.from({ length: map.chunks }, (_, i) => i);
+  assert.deepEqual(chunks.filter((one) => map.isDirty(one)), [0, 2, 5, 6]);
+  assert.deepEqual(chunks.filter((one) => map.isDoubtful(one)), [5, 6]);
+  assert.equal(ChangeMap.open(files, PATH).doubtfulBytes, 2 * chunk);
+});
+
 Deno.test("ChangeMap create can begin with every chunk doubtful", async () => {
   const map = await ChangeMap.create(new MemoryFiles(), PATH, SIZE, { doubtful: true });
   assert.deepEqual([map.dirtyChunks, dirtyChunks(map).at(-1)], [101, 100]);

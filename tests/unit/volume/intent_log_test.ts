@@ -18,7 +18,10 @@ const settled: Settling = {
 };
 
 function create(files: MemoryFiles, regions: number, all = false): Promise<IntentLog> {
-  return IntentLog.create(files, promiseTurns, PATH, regions * REGION_BYTES, { all });
+  return IntentLog.create(files, promiseTurns, PATH, regions * REGION_BYTES, {
+    all,
+    regionBytes: REGION_BYTES,
+  });
 }
 
 function hotOnDisk(files: MemoryFiles): [number, number][] | undefined {
@@ -29,7 +32,7 @@ function hotOnDisk(files: MemoryFiles): [number, number][] | undefined {
 Deno.test("IntentLog admits a write only once its regions are on disk as hot", async () => {
   const files = new MemoryFiles(), log = await create(files, 100);
   equal(log.admits(5 * REGION_BYTES - 1, 2), false);
-  await log.prepare({ at: 5 * REGION_BYTES - 1, length: 2 });
+  await log.prepare([{ at: 5 * REGION_BYTES - 1, length: 2 }]);
   deepEqual(hotOnDisk(files), [[4, 2]]);
   deepEqual([log.admits(4 * REGION_BYTES, 1), log.admits(6 * REGION_BYTES, 1)], [true, false]);
   await log.close();
@@ -37,7 +40,7 @@ Deno.test("IntentLog admits a write only once its regions are on disk as hot", a
 
 Deno.test("IntentLog lets a region cool when a whole cycle did not touch it", async () => {
   const files = new MemoryFiles(), log = await create(files, 100);
-  await log.prepare({ at: 0, length: 2 * REGION_BYTES });
+  await log.prepare([{ at: 0, length: 2 * REGION_BYTES }]);
   await log.cool(settled);
   equal(log.hotRegions, 2, "both were touched before the cycle began");
   ok(log.admits(0, 1));
@@ -65,7 +68,7 @@ Deno.test("IntentLog keeps hot what is not settled, in flight or whose flush fai
 Deno.test("IntentLog tells of more than it must rather than of more runs than a block has room for", async () => {
   const files = new MemoryFiles(), log = await create(files, 4 * INTENT_RUNS_MAX);
   for (let i = 0; i < 2 * INTENT_RUNS_MAX; i++) log.want(2 * i * REGION_BYTES, 1);
-  await log.prepare({ at: 0, length: 1 });
+  await log.prepare([{ at: 0, length: 1 }]);
   const runs = hotOnDisk(files) ?? [];
   equal(runs.length, INTENT_RUNS_MAX);
   const covered = new Set(
@@ -77,15 +80,17 @@ Deno.test("IntentLog tells of more than it must rather than of more runs than a 
 
 Deno.test("IntentLog.open() goes on with what was hot, and refuses a damaged or another volume's log", async () => {
   const files = new MemoryFiles(), sizeBytes = 10 * REGION_BYTES - 5;
-  await (await create(files, 10)).prepare({ at: 9 * REGION_BYTES, length: 1 });
-  const { log, hot } = await IntentLog.open(files, promiseTurns, PATH, sizeBytes);
-  deepEqual(hot, [{ at: 9 * REGION_BYTES, length: REGION_BYTES - 5 }]);
+  await (await create(files, 10)).prepare([{ at: 9 * REGION_BYTES, length: 1 }]);
+  const hot = [{ at: 9 * REGION_BYTES, length: REGION_BYTES - 5 }];
+  deepEqual(IntentLog.hotIn(files, PATH, sizeBytes), hot);
+  const log = await IntentLog.open(files, promiseTurns, PATH, sizeBytes);
   ok(log.admits(9 * REGION_BYTES, 1));
   await log.close();
   const open = (size: number) => IntentLog.open(files, promiseTurns, PATH, size);
   await rejects(open(11 * REGION_BYTES), /damaged/);
   await files.replace(PATH, (files.read(PATH) as Uint8Array).fill(1, 0, 8192));
   await rejects(open(sizeBytes), /damaged/);
+  equal(IntentLog.hotIn(files, PATH, sizeBytes), undefined);
 });
 
 Deno.test("IntentLog writes a block that failed again in its place, by a number that was never there", async () => {
@@ -102,18 +107,25 @@ Deno.test("IntentLog writes a block that failed again in its place, by a number 
         : openBlocks(path).write(at, bytes);
     },
   });
-  const { log } = await IntentLog.open(files, promiseTurns, PATH, 10 * REGION_BYTES);
+  const log = await IntentLog.open(files, promiseTurns, PATH, 10 * REGION_BYTES);
   log.onFailed = (error) => void failures.push(error);
-  await log.prepare({ at: 0, length: 1 });
+  await log.prepare([{ at: 0, length: 1 }]);
   // First what the ended process left, which may be nowhere but in the page cache.
   deepEqual(written, [[4096, 1n], [0, 2n], [0, 4n]]);
   equal(failures.length, 1);
   await log.close();
 });
 
+Deno.test("IntentLog takes a small volume in small regions", async () => {
+  const files = new MemoryFiles();
+  const log = await IntentLog.create(files, promiseTurns, PATH, 64 * REGION_BYTES, { all: true });
+  deepEqual([log.hotRegions, log.hotBytes], [256, 64 * REGION_BYTES]);
+  await log.close();
+});
+
 Deno.test("IntentLog that was closed holds nobody back", async () => {
   const log = await create(new MemoryFiles(), 10);
-  const waiting = log.prepare({ at: 0, length: 1 });
+  const waiting = log.prepare([{ at: 0, length: 1 }]);
   await log.close();
   await waiting;
   ok(log.admits(9 * REGION_BYTES, 1));

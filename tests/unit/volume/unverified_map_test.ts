@@ -28,6 +28,15 @@ Deno.test("UnverifiedMap is as it was after a kill, and says nothing after anoth
   equal(UnverifiedMap.open(files, "map", 100), undefined);
 });
 
+Deno.test("UnverifiedMap of another boot holds, with what may be missing, what it held", async () => {
+  const files = new MemoryFiles();
+  const map = await UnverifiedMap.create(files, "map", 100, { all: false });
+  map.mark(5);
+  files.bootId = "second boot";
+  deepEqual(marked(UnverifiedMap.open(files, "map", 100, [7, 8]) as UnverifiedMap), [5, 7, 8]);
+  deepEqual(marked(UnverifiedMap.open(files, "map", 100) as UnverifiedMap), [5, 7, 8]);
+});
+
 Deno.test("UnverifiedMap can begin with every chunk, and none beyond the last", async () => {
   for (const chunks of [1, 31, 32, 33, 100]) {
     const map = await UnverifiedMap.create(new MemoryFiles(), "map", chunks, { all: true });
