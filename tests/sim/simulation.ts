@@ -39,6 +39,15 @@ export interface Outcome {
   readonly virtualMs: number;
 }
 
+export interface SimulationOptions {
+  /** Keeps a line of all that happens. */
+  readonly tells?: boolean;
+  /** Instead of the seed's choice. */
+  readonly faults?: readonly Fault[] | undefined;
+  /** How many times longer than otherwise things go wrong. */
+  readonly chaosFactor?: number;
+}
+
 export class Simulation {
   readonly world: World;
   readonly network: Network;
@@ -64,11 +73,10 @@ export class Simulation {
   readonly #initialBytes: number;
   readonly #coolEveryMs: number;
 
-  /** @param options `tells`: keeps a line of all that happens; `faults`: instead of the seed's choice. */
   constructor(
     seed: number,
     readonly digest: Digest,
-    { tells = false, faults }: { tells?: boolean; faults?: readonly Fault[] | undefined } = {},
+    { tells = false, faults, chaosFactor = 1 }: SimulationOptions = {},
   ) {
     const world = this.world = new World(seed, tells);
     this.network = new Network(world);
@@ -94,7 +102,7 @@ export class Simulation {
     this.store.disk.mayFlip = () => this.#isOnlyFilled();
     this.#coolEveryMs = world.pick([30, 100, 500]);
     this.faults = new Faults(world, this.#victims(), world.between(100, 1500), faults);
-    const chaosMs = world.between(2000, 10_000);
+    const chaosMs = world.between(2000, 10_000) * chaosFactor;
     world.after(chaosMs, () => this.#calmDown());
   }
 
