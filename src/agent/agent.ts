@@ -20,6 +20,7 @@ import { bringAllUp, runBringUps } from "./bring_up.ts";
 import { runEvaluations, runSampling, runVerifies } from "./loops.ts";
 import { Nudge } from "./rounds.ts";
 import { Operations } from "./operations.ts";
+import { epochAtStore } from "./claiming.ts";
 import { closeUnit } from "./serving.ts";
 import { lockDirectory, makePrivateDirectory } from "./state_files.ts";
 import { StoreWatch } from "./store_watch.ts";
@@ -174,6 +175,7 @@ async function startDataPlane(
         await storeNamed(stores, target.store).promote(target, epoch, claimant);
         return null;
       },
+      storeEpoch: ({ target }) => epochAtStore(stores, target),
     },
   });
   try {

@@ -26,6 +26,7 @@ import {
   beginSwitch,
   cancelMirror,
 } from "./scaling.ts";
+import { claimUnit } from "./claiming.ts";
 import { attachUnit, deleteUnit, detachUnit } from "./serving.ts";
 import { viewOf } from "./show.ts";
 import { beginVerify, stopVerify } from "./verifying.ts";
@@ -119,6 +120,12 @@ export class AgentDesk implements Agent {
   async detach(name: string, options: { force?: boolean } = {}): Promise<VolumeView> {
     const unit = this.#unit(name);
     await detachUnit(this.#parts.context, unit, options);
+    return await this.#view(unit);
+  }
+
+  async claim(name: string): Promise<VolumeView> {
+    const unit = this.#unit(name);
+    await claimUnit(this.#parts.context, unit);
     return await this.#view(unit);
   }
 

@@ -159,6 +159,8 @@ export interface Agent {
   attach(name: string): Promise<VolumeView>;
   /** Refuses (state/busy) while somebody uses it, unless forced. */
   detach(name: string, options?: { force?: boolean }): Promise<VolumeView>;
+  /** Takes a volume back from another agent, which is cut off. @throws {PsmaError} state/not-fenced, state/attached */
+  claim(name: string): Promise<VolumeView>;
   forecast(
     name: string,
     query: { metric: string; horizon_ms?: number; levels?: readonly number[] },

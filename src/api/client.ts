@@ -110,6 +110,11 @@ export class AgentClient implements Disposable {
     return this.#post(at(name, "detach"), force ? { force } : undefined);
   }
 
+  /** @throws {PsmaError} state/not-fenced, state/attached, fenced/claimed */
+  claim(name: string): Promise<VolumeView> {
+    return this.#post(at(name, "claim"));
+  }
+
   forecast(
     name: string,
     query: { metric?: string; horizon?: string; levels?: string },

@@ -114,6 +114,8 @@ export interface MirrorRecord {
   readonly compare: boolean;
   readonly digest_algorithm: string;
   readonly paused: boolean;
+  /** Under which a cutover has claimed the target: since it was first tried. */
+  readonly claimant?: string;
   /**
    * Of a backup in lock-step: how long the active store may be lost before the volume goes on on the backup
    * by itself; left out: for ever.
@@ -142,7 +144,7 @@ export interface Manifest {
   readonly active: Placement;
   readonly mirror: MirrorRecord | null;
   /**
-   * A cutover, or with a `claimant` a claim on the active place, that began: the store may have been promoted to
+   * A cutover, or with a `claimant` a claim on the active place or on the backup, that began: the store may have been promoted to
    * this epoch already.
    */
   readonly prepare: {

@@ -285,6 +285,8 @@ export interface Commands {
   freezeBackup: { argument: { volume: string; reason: string }; answer: null };
   /** The backup becomes the active backend of a volume that is not open: see `restoreBackup`. */
   restoreBackup: { argument: { name: string; directory: string }; answer: { epoch: number } };
+  /** Makes ready to take a volume that is not open back from another agent: see `claimBack`. */
+  claimVolume: { argument: { name: string; directory: string }; answer: { epoch: number } };
   /** Forgets the backup; the caller deletes it at its store. */
   retireBackup: { argument: { volume: string }; answer: null };
   /** Digests of what is persisted now, one per extent, in order. */
@@ -321,11 +323,13 @@ export interface Questions {
     argument: { target: Placement; extents: readonly { at: number; length: number }[] };
     answer: string[];
   };
-  /** Fences every writer with a lower epoch at the target's store; with a `claimant`, of the same one too. */
+  /** Fences every writer with a lower epoch at the target's store, and other claimants of the same one. */
   promote: {
-    argument: { target: Placement; epoch: number; claimant?: string };
+    argument: { target: Placement; epoch: number; claimant: string };
     answer: null;
   };
+  /** Where the target's store has the fencing epoch now. */
+  storeEpoch: { argument: { target: Placement }; answer: number };
 }
 
 /** Questions about the TLS relay, which the data plane's handle answers by itself. */

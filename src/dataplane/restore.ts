@@ -6,6 +6,7 @@
 import { PsmaError } from "../core/mod.ts";
 import { atEpoch } from "../volume/mod.ts";
 import type { DataPlaneContext } from "./context.ts";
+import { newClaimant } from "./volume_claim.ts";
 import { VolumeDirectory } from "./volume_directory.ts";
 
 /**
@@ -14,7 +15,7 @@ import { VolumeDirectory } from "./volume_directory.ts";
  */
 export async function restoreBackup(
   path: string,
-  { ask, clock, files }: DataPlaneContext,
+  { ask, clock, files, rng }: DataPlaneContext,
 ): Promise<{ epoch: number }> {
   const directory = new VolumeDirectory(path, files);
   using _claim = await directory.claim(path);
@@ -22,7 +23,7 @@ export async function restoreBackup(
   if (!manifest) {
     throw new PsmaError("not-found/manifest", `Cannot go back: ${path} has no manifest`);
   }
-  const { backup, backup_rest, name, epoch: before, mirror } = manifest.current;
+  const { backup, backup_rest, name, epoch: before, mirror, prepare } = manifest.current;
   if (!backup) throw new PsmaError("state/no-backup", `Cannot go back: ${name} has no backup`);
   if (mirror || backup_rest?.complete === false) {
     throw new PsmaError(
@@ -33,7 +34,10 @@ export async function restoreBackup(
     );
   }
   const epoch = before + 1, target = atEpoch(backup, epoch);
-  await ask("promote", { target, epoch });
+  // A kill may have come between the store's step and the commit.
+  const claimant = prepare?.epoch === epoch && prepare.claimant || newClaimant(rng);
+  await manifest.commit((now) => ({ ...now, prepare: { epoch, to: target, claimant } }));
+  await ask("promote", { target, epoch, claimant });
   await manifest.commit((now) => ({
     ...now,
     epoch,

@@ -30,6 +30,7 @@ import { Repeats } from "./repeats.ts";
 import { digestExtents } from "./digests.ts";
 import { geometryOf } from "./geometry.ts";
 import { restoreBackup } from "./restore.ts";
+import { claimBack } from "./volume_claim.ts";
 import { ServedVolume } from "./served_volume.ts";
 
 const COPIER_OPERATIONS = 512;
@@ -232,6 +233,12 @@ export class Service implements DataPlaneContext {
         throw new PsmaError("state/open", `Cannot go back to the backup of ${name}: it is open`);
       }
       return restoreBackup(directory, this);
+    },
+    claimVolume: ({ name, directory }) => {
+      if (this.#volumes.has(name) || this.#opening.has(name)) {
+        throw new PsmaError("state/open", `Cannot claim ${name}: it is open`);
+      }
+      return claimBack(directory, this);
     },
     retireBackup: async ({ volume }) => {
       await this.#volume(volume).retireBackup();

@@ -11,6 +11,7 @@ import type { BackupOrder } from "./messages.ts";
 import type { MirrorControl } from "./mirror_control.ts";
 import { type Aftermath, discardAftermath, prepareAftermath, prepareReverse } from "./reverse.ts";
 import { targetControl } from "./target_control.ts";
+import { newClaimant } from "./volume_claim.ts";
 import type { VolumeParts } from "./volume_opening.ts";
 
 const WINDOW_AFTER_COMMIT_MS = 1000;
@@ -75,6 +76,7 @@ export class Switching {
       control: targetControl(this.parts, mirror.record.target),
       turns: context.reactor,
       clock: context.clock,
+      claimant: newClaimant(context.rng),
       window,
       aftermath,
       onCommitted: (source) => {

@@ -15,8 +15,8 @@ export function targetControl({ context, volume }: VolumeParts, target: Placemen
       }
       return await ask("digests", { target, extents: [...extents] });
     },
-    promote: async (epoch) => {
-      await ask("promote", { target, epoch });
+    promote: async (epoch, claimant) => {
+      await ask("promote", { target, epoch, claimant });
     },
   };
 }

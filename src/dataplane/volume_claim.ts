@@ -10,11 +10,17 @@
  * is asked for again first, under its own name, and then a new one follows.
  * Not promised: anything for a server that knows no epochs.
  */
-import { PsmaError } from "../core/mod.ts";
-import { atEpoch, type ManifestFile, namesEpoch } from "../volume/mod.ts";
+import { PsmaError, type Rng } from "../core/mod.ts";
+import { atEpoch, type ManifestFile, namesEpoch, type Placement } from "../volume/mod.ts";
 import type { DataPlaneContext } from "./context.ts";
+import { VolumeDirectory } from "./volume_directory.ts";
 
 const CLAIMANT_BYTES = 16;
+
+/** A name under which one claim is made, and asked for again after a kill. */
+export function newClaimant(rng: Rng): string {
+  return rng.hex(CLAIMANT_BYTES);
+}
 
 /**
  * @returns once nobody else writes there any more; the manifest then names the place with the new epoch.
@@ -25,14 +31,57 @@ export async function claimActive(
   { ask, rng }: Pick<DataPlaneContext, "ask" | "rng">,
 ): Promise<void> {
   const { active, prepare } = manifest.current;
-  if (active.backend.type !== "nbd" || !namesEpoch(active.backend.uri)) return;
+  if (!isFenced(active)) return;
   if (prepare?.claimant !== undefined) await settle(manifest, prepare.epoch, prepare.claimant, ask);
-  const epoch = manifest.current.epoch + 1, claimant = rng.hex(CLAIMANT_BYTES);
+  const epoch = manifest.current.epoch + 1, claimant = newClaimant(rng);
   await manifest.commit((now) => ({
     ...now,
     prepare: { epoch, to: atEpoch(now.active, epoch), claimant },
   }));
   await settle(manifest, epoch, claimant, ask);
+}
+
+/**
+ * An operator's order: this agent's state goes on with the volume although another has taken it over. What the
+ * other wrote there stays; the next opening claims the epoch after its own, which cuts it off. What the mirror
+ * or a followed backup lacks is not known any more: everything is compared.
+ * @throws {PsmaError} not-found/manifest, state/not-fenced, state/in-use, store/..., sys/...
+ */
+export async function claimBack(
+  path: string,
+  { ask, files }: DataPlaneContext,
+): Promise<{ epoch: number }> {
+  const directory = new VolumeDirectory(path, files);
+  using _claim = await directory.claim(path);
+  const manifest = directory.loadManifest();
+  if (!manifest) {
+    throw new PsmaError("not-found/manifest", `Cannot claim: ${path} has no manifest`);
+  }
+  try {
+    const { active, epoch: before, mirror, name } = manifest.current;
+    const epoch = isFenced(active) ? await ask("storeEpoch", { target: active }) : before;
+    if (epoch <= before) {
+      throw new PsmaError(
+        "state/not-fenced",
+        `Cannot claim ${name}: no other agent has taken it over`,
+      );
+    }
+    // Before the commit: a map of before must never stand beside bytes that another has written.
+    if (mirror) directory.removeMap(mirror.id);
+    await manifest.commit((now) => ({
+      ...now,
+      epoch,
+      active: atEpoch(active, epoch),
+      prepare: null,
+    }));
+    return { epoch };
+  } finally {
+    await manifest.close();
+  }
+}
+
+function isFenced({ backend }: Placement): boolean {
+  return backend.type === "nbd" && namesEpoch(backend.uri);
 }
 
 /** Asks the store for a claim that is prepared, and commits it; one that is refused is forgotten. */
@@ -61,8 +110,8 @@ function anothers(name: string, epoch: number, cause: PsmaError): PsmaError {
       `here its epoch is ${epoch}; its store says: ${cause.message}`,
     {
       hint:
-        "Go on with the agent that holds it, and remove the volume from this one's configuration. " +
-        "After a restore of the state directory: restore the latest one.",
+        "Go on with the agent that holds it, and remove the volume from this one's configuration. After a " +
+        `restore of the state directory: restore the latest one. To cut the other off: psma volume claim ${name}`,
       cause,
     },
   );

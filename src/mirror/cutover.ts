@@ -45,6 +45,8 @@ export interface CutoverOptions {
   readonly control: TargetControl;
   readonly turns: Turns;
   readonly clock: Clock;
+  /** A name for this cutover's claim on the target, unless an earlier attempt has left one. */
+  readonly claimant: string;
   /** Opened before the mirror was made ready for this cutover. */
   readonly window: CutoverWindow;
   readonly onRetry: (reason: string) => void;
@@ -65,6 +67,8 @@ export async function cutOver(
   const { volume, mirror, manifest, control, aftermath } = options;
   const epoch = manifest.current.epoch + 1;
   const target = atEpoch(mirror.record.target, epoch);
+  // One attempt may have been promoted and not committed: then the epoch is that one's alone.
+  const claimant = manifest.current.mirror?.claimant ?? options.claimant;
   const sizeBefore = volume.sizeBytes;
   const sizeAfter = aftermath.mirror === null ? target.size_bytes : sizeBefore;
   requireReady(mirror);
@@ -74,10 +78,10 @@ export async function cutOver(
       ...now,
       prepare: { epoch, to: target },
       // After this the store may refuse whoever names a lower one.
-      mirror: now.mirror && { ...now.mirror, target },
+      mirror: now.mirror && { ...now.mirror, target, claimant },
     }));
     await volume.link?.target.raiseEpoch(epoch);
-    await control.promote(epoch);
+    await control.promote(epoch, claimant);
     requireUnbroken(mirror, volume);
     // A target that lost its power since it was ready, and with it what nobody had flushed, need not have been
     // missed: its old connection says so only when it is used.

@@ -6,5 +6,5 @@ export interface TargetControl {
   /** Digests of what the target persisted, one per range, in order. */
   digests(ranges: readonly Range[]): Promise<readonly string[]>;
   /** Fences every writer below `epoch`; durable when it resolves. */
-  promote(epoch: number): Promise<void>;
+  promote(epoch: number, claimant: string): Promise<void>;
 }

@@ -35,6 +35,7 @@ export class Machine {
       const { extents } = argument as AllQuestions["digests"]["argument"];
       return this.store.digests(target.store_volume, extents, done);
     }
+    if (name === "storeEpoch") return this.store.epochOf(target.store_volume, done);
     const { epoch, claimant } = argument as AllQuestions["promote"]["argument"];
     // Embedded stores are on this machine: fencing there is a record's matter.
     if (target.backend.type === "file") this.world.after(this.disk.delay(), () => done(null));

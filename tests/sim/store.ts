@@ -151,10 +151,19 @@ export class Store {
     });
   }
 
+  epochOf(name: string, done: Answer<number>): void {
+    this.#ask(done, (answer) => {
+      this.work(() => {
+        const volume = this.#volumes.get(name);
+        answer(volume ? volume.durableEpoch : notFound(name));
+      });
+    });
+  }
+
   /** Raises the epoch, durably, and cuts every writer below it; answers when they have drained. */
   promote(
     name: string,
-    { epoch, claimant }: { epoch: number; claimant: string | undefined },
+    { epoch, claimant }: { epoch: number; claimant: string },
     done: Answer<null>,
   ): void {
     this.#ask(done, (answer) => {

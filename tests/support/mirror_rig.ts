@@ -118,6 +118,7 @@ export class MirrorRig {
       control: { digests: () => Promise.reject(), promote },
       turns,
       clock,
+      claimant: "rig",
       window: new CutoverWindow(volume.counters, 0),
       onRetry: assert.fail,
       aftermath: { mode: "frozen", mirror: null, rest: null },

@@ -18,7 +18,7 @@ export function thinPlacement(path: string, sizeBytes: number): Placement {
 /** A fenced NBD server of its own, in this process but on its own thread: a data store's bytes. */
 export class FarStore implements AsyncDisposable {
   readonly promoted: Map<string, number> = new Map();
-  readonly #claims = new Map<string, { epoch: number; claimant: string | undefined }>();
+  readonly #claims = new Map<string, { epoch: number; claimant: string }>();
 
   private constructor(readonly plane: DataPlane, readonly temp: TempDir) {}
 
@@ -67,11 +67,13 @@ export class FarStore implements AsyncDisposable {
         this.promoted.set(target.store_volume, epoch);
         return null;
       },
+      storeEpoch: ({ target }) =>
+        Promise.resolve(this.#claims.get(target.store_volume)?.epoch ?? 0),
     };
   }
 
   /** An epoch belongs to who claimed it first, as at a store. */
-  #claim(name: string, epoch: number, claimant: string | undefined) {
+  #claim(name: string, epoch: number, claimant: string) {
     const held = this.#claims.get(name);
     const isAnothers = held?.epoch === epoch && held.claimant !== claimant;
     if (held && (epoch < held.epoch || isAnothers)) {

@@ -100,6 +100,7 @@ export function recordingAgent(): RecordingAgent {
     deleteVolume: named("deleteVolume", undefined),
     attach: named("attach", VOLUME),
     detach: named("detach", VOLUME),
+    claim: named("claim", VOLUME),
     forecast: named("forecast", forecast),
     history: named("history", [{ at_ms: 1, value: 2 }]),
     plan: named("plan", {

@@ -106,6 +106,17 @@ function addServing(app: OpenAPIHono, agent: Agent): void {
       return context.json(await agent.detach(context.req.valid("param").volume, options), 200);
     },
   );
+  app.openapi(
+    createRoute({
+      method: "post",
+      path: "/v1/volumes/{volume}/claim",
+      summary: "Take the volume back from another agent that holds it, and cut that one off",
+      security: guarded,
+      request: { params: VolumeParameter },
+      responses,
+    }),
+    async (context) => context.json(await agent.claim(context.req.valid("param").volume), 200),
+  );
 }
 
 /** Long work: the answer is 202 with an operation to ask for. */

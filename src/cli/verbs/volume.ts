@@ -25,6 +25,7 @@ export function volumeVerbs(start: Start): Command {
     show as never,
     attachVerb(start),
     detachVerb(start),
+    claimVerb(start),
     deleteVerb(start),
   ]);
 }
@@ -85,6 +86,26 @@ function detachVerb(start: Start): Command {
       start(options, async (session) => {
         const force = options.force === true;
         answerVolume(session, await (await session.agent()).detach(volume, { force }));
+      })
+    ) as never;
+}
+
+function claimVerb(start: Start): Command {
+  return verb("claim", "Take a detached volume back from another agent that has taken it over", [
+    "psma volume claim data --yes",
+  ])
+    .argument("<volume>")
+    .option("--yes", "it is meant")
+    .action((volume, options) =>
+      start(options, async (session) => {
+        if (!options.yes) {
+          throw new PsmaError("usage/confirm", `Cannot claim ${volume}: --yes is missing`, {
+            hint: "This cuts off the agent that holds it now: its I/O fails, and what it had not " +
+              "flushed is lost. If it has moved the volume to another place since, what is taken here " +
+              "is an older state. Add --yes when that is meant.",
+          });
+        }
+        answerVolume(session, await (await session.agent()).claim(volume));
       })
     ) as never;
 }

@@ -19,6 +19,7 @@ const plane = await DataPlane.start({
       await far.promote(target, epoch, claimant);
       return null;
     },
+    storeEpoch: async ({ target }) => (await far.find(target.store_volume))?.epoch ?? 0,
   },
 });
 Deno.addSignalListener("SIGTERM", async () => {

@@ -111,6 +111,7 @@ Deno.test({
           promoted.push(epoch);
           return Promise.resolve(null);
         },
+        storeEpoch: () => Promise.reject(new Error("a device has none")),
       },
     });
     const application = await DataPlane.start({ log: silentLog });

@@ -39,6 +39,7 @@ function questions(far: FarStore, local: LocalEpochs): QuestionHandlers {
       local.push(asked.epoch);
       return Promise.resolve(null);
     },
+    storeEpoch: (asked) => far.questions.storeEpoch(asked),
   };
 }
 

@@ -195,3 +195,28 @@ Deno.test({
       assert.equal((await openOlder()).epoch, 4);
     }),
 });
+
+Deno.test({
+  name: "a volume is claimed back by order only, and only from another that has taken it over",
+  ...needs,
+  fn: () =>
+    copiedAgents(async ({ older, newer, events, openOlder, openNewer }, temp) => {
+      const order = { name: "data", directory: temp.file("v") };
+      await assert.rejects(older.command("claimVolume", order), { code: "state/open" });
+      await older.command("closeVolume", { name: "data" });
+      await assert.rejects(older.command("claimVolume", order), { code: "state/not-fenced" });
+      await openNewer();
+      const after = await clientOf(newer, temp.file("newer.sock"));
+      await after.write(2);
+      await assert.rejects(openOlder(), { code: "fenced/claimed" });
+
+      assert.deepEqual(await older.command("claimVolume", order), { epoch: 3 });
+      assert.equal((await openOlder()).epoch, 4);
+      const before = await clientOf(older, temp.file("older.sock"));
+      assert.equal(await before.read(), 2);
+      await before.write(6);
+      await assert.rejects(after.write(7));
+      assert.equal(await before.read(), 6);
+      assert.ok(!events.some(({ type }) => type === "volume.fenced"));
+    }),
+});

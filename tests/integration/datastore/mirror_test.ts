@@ -35,6 +35,7 @@ Deno.test({
           await far.promote(target, epoch, claimant);
           return null;
         },
+        storeEpoch: async ({ target }) => (await far.find(target.store_volume))?.epoch ?? 0,
       },
     });
     try {

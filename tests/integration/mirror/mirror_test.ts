@@ -137,6 +137,7 @@ Deno.test({
           control,
           turns,
           clock,
+          claimant: `${round}`,
           window: new CutoverWindow(one.volume.counters, 0),
           onRetry: assert.fail,
           aftermath: { mode: "frozen", mirror: null, rest: null },

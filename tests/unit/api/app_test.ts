@@ -85,6 +85,7 @@ const CHANGES: readonly (readonly [string, string, string | undefined, unknown[]
   ["POST", "/v1/volumes/data/attach", undefined, ["attach", "data"], 200],
   ["POST", "/v1/volumes/data/detach", undefined, ["detach", "data", {}], 200],
   ["POST", "/v1/volumes/data/detach", '{"force":true}', ["detach", "data", { force: true }], 200],
+  ["POST", "/v1/volumes/data/claim", undefined, ["claim", "data"], 200],
   ["POST", "/v1/volumes/data/scale", '{"size_bytes":8192}', ["scale", "data", {
     size_bytes: 8192,
   }], 202],

@@ -103,6 +103,7 @@ const VERBS = [
   "volume show",
   "volume attach",
   "volume detach",
+  "volume claim",
   "volume delete",
   "forecast",
   "plan",
@@ -231,6 +232,11 @@ Deno.test("verbs that ask the agent print what it says, for people and programs"
       size_bytes: 4096,
       frontend: "auto",
     }]);
+    const unmeant = await ask("volume", "claim", "data");
+    deepEqual([unmeant.code, agent.calls.at(-1)?.[0]], [2, "createVolume"]);
+    match(unmeant.stderr, /Cannot claim data: --yes is missing/);
+    equal((await ask("volume", "claim", "data", "--yes")).code, 0);
+    deepEqual(agent.calls.at(-1), ["claim", "data"]);
     const none = await ask("volume", "show", "none");
     deepEqual([none.code, none.stdout], [3, ""]);
     match(none.stderr, /Cannot find none/);
