@@ -19,6 +19,7 @@ export const FAULTS = [
   "bit-flips",
   "shorts",
   "clock",
+  "older-agent",
 ] as const;
 
 export type Fault = (typeof FAULTS)[number];
@@ -33,6 +34,8 @@ export interface Victims {
   /** The agent's machine loses its power now. */
   nodePowerLoss(): void;
   storePowerLoss(): void;
+  /** An agent with a copy of the state directory does something. */
+  olderAgent(): void;
 }
 
 export class Faults {
@@ -108,6 +111,8 @@ export class Faults {
       case "stall":
         network.stall();
         return this.#until(briefly(), () => network.heal());
+      case "older-agent":
+        return victims.olderAgent();
       case "clock":
         return world.stepWallClock(world.between(-3_600_000, 3_600_000));
       case "node-errors":

@@ -88,6 +88,22 @@ export const PLANTS: readonly Plant[] = [
     plant: () => change(StoreSession.prototype, "mustWait", () => () => false),
   },
   {
+    name: "a store lets a writer in whose epoch is stale",
+    faults: ["kill", "older-agent"],
+    plant: () => change(StoreSession.prototype, "isStale", () => () => false),
+  },
+  {
+    name: "a volume is opened that was not claimed",
+    faults: ["kill", "store-crash", "older-agent"],
+    plant: () =>
+      change(Machine.prototype, "ask", (ask) =>
+        function (this: Machine, name, argument, done) {
+          const isClaim = name === "promote" && isCalledFrom("volume_claim.ts");
+          if (isClaim) done(null);
+          else ask.call(this, name, argument, done);
+        }),
+  },
+  {
     name: "digests are taken and not compared",
     plant: () =>
       change(DigestChecks.prototype, "add", () =>

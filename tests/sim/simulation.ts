@@ -2,7 +2,7 @@
  * One simulated life of a volume: an agent, its application and operator, a store, and what goes wrong.
  * Everything follows from the seed. Faults stop after a while; then the volume must come to rest.
  */
-import { decodeManifest, type Manifest } from "../../src/codec/mod.ts";
+import { decodeManifest, type Manifest, type Placement } from "../../src/codec/mod.ts";
 import type { Digest } from "../../src/mirror/mod.ts";
 import { Agent } from "./agent.ts";
 import { Application } from "./application.ts";
@@ -11,6 +11,7 @@ import { type Fault, Faults } from "./faults.ts";
 import { IntentCheck } from "./intent_check.ts";
 import { Machine } from "./machine.ts";
 import { Network } from "./network.ts";
+import { OlderAgent } from "./older_agent.ts";
 import { Operator } from "./operator.ts";
 import { fillBlocks, Oracle, Violation } from "./oracle.ts";
 import { Store } from "./store.ts";
@@ -58,9 +59,11 @@ export class Simulation {
   readonly operator: Operator;
   readonly faults: Faults;
   readonly #intent: IntentCheck;
+  readonly #olderAgent: OlderAgent;
   #agent: Agent | undefined;
   #manifest: Manifest | undefined;
   #commits = 0;
+  #lives = 0;
   #kills = 0;
   #powerLosses = 0;
   #storeLosses = 0;
@@ -83,6 +86,7 @@ export class Simulation {
     this.store = new Store(world, this.network, digest);
     this.machine = new Machine(world, this.network, this.store);
     this.#intent = new IntentCheck(this.machine.disk, DIRECTORY);
+    this.#olderAgent = new OlderAgent(world, this.network);
     this.#initialBytes = (4 + world.rng.below(28)) * CHUNK_BYTES;
     const filled = world.rng.float();
     this.oracle = this.#makeSource(filled);
@@ -138,6 +142,11 @@ export class Simulation {
       kill: () => this.#agent?.ring.kill(),
       nodePowerLoss: () => this.#nodePowerLoss(),
       storePowerLoss: () => this.#storePowerLoss(),
+      olderAgent: () => {
+        if (this.#agent?.served && this.#manifest) {
+          this.#olderAgent.act(this.#manifest, this.#lives);
+        }
+      },
     };
   }
 
@@ -173,6 +182,7 @@ export class Simulation {
   async #oneLife(): Promise<void> {
     const { world, application, operator } = this;
     this.#rememberManifest();
+    this.#lives++;
     if (!this.#isCalm && this.faults.chosen.includes("kill")) {
       this.#stepsToKill = 20 + world.rng.below(6000);
     }
@@ -267,6 +277,8 @@ export class Simulation {
     // One that falls back takes a commit back whose outcome was open: the source holds everything as well.
     if (!former || former.epoch >= manifest.epoch) return;
     world.note("committed", manifest.epoch);
+    // A claim, which leaves the bytes where they are.
+    if (samePlace(former.active, manifest.active)) return;
     this.#commits++;
     const lostPower = this.#storeLostPowerWhileSwitching;
     if (lostPower) this.oracle.powerLoss(true);
@@ -279,4 +291,8 @@ export class Simulation {
       })
     );
   }
+}
+
+function samePlace(one: Placement, other: Placement): boolean {
+  return one.store === other.store && one.store_volume === other.store_volume;
 }

@@ -119,7 +119,7 @@ export class StoreSession implements ServerEnd {
     const asked = /^(.+)@(\d+)$/.exec(decodeExportQuery(data)?.name ?? "");
     const volume = this.store.volume(asked?.[1] ?? ""), epoch = Number(asked?.[2]);
     if (!volume) return this.#reply(option, NBD_REP.errUnknown);
-    if (epoch < volume.epoch) return this.#reply(option, NBD_REP.errPolicy);
+    if (this.isStale(volume, epoch)) return this.#reply(option, NBD_REP.errPolicy);
     const info = encodeInfo({ type: NBD_INFO.export, sizeBytes: volume.sizeBytes, flags: FLAGS });
     this.#reply(option, NBD_REP.info, info);
     this.#reply(option, NBD_REP.ack);
@@ -130,6 +130,11 @@ export class StoreSession implements ServerEnd {
     this.#volume = volume;
     this.epoch = epoch;
     this.#state = "requests";
+  }
+
+  /** A newer writer has taken the volume over. */
+  isStale(volume: StoreVolume, epoch: number): boolean {
+    return epoch < volume.epoch;
   }
 
   #takeRequest(): boolean {
