@@ -67,7 +67,7 @@ export async function claimBack(
       );
     }
     // Before the commit: a map of before must never stand beside bytes that another has written.
-    if (mirror) directory.removeMap(mirror.id);
+    if (mirror) await directory.removeMap(mirror.id);
     await manifest.commit((now) => ({
       ...now,
       epoch,
