@@ -1,5 +1,5 @@
 /** What a converge met: whether rounds are worth it, and why the mirror did not get ready. */
-import { PsmaError } from "../core/mod.ts";
+import { type Clock, PsmaError } from "../core/mod.ts";
 import type { ChangeMap, MirrorLink } from "../volume/mod.ts";
 import type { MirrorEventSink } from "./events.ts";
 
@@ -43,6 +43,39 @@ export class WriterWatch {
   /** It was seen to. */
   get kept(): boolean {
     return this.#kept;
+  }
+}
+
+/** Of the time until a deadline: when all is to be copied and compared by then, there is some to spare. */
+const DEADLINE_SHARE = 0.5;
+
+/** Until when those who wait for a mirror to get ready do so. */
+export class Deadlines {
+  /** Monotonic milliseconds. */
+  readonly #ends: number[] = [];
+
+  constructor(
+    readonly link: Pick<MirrorLink, "unverifiedBytes"> & Pick<Changed, "map">,
+    readonly clock: Pick<Clock, "monotonicMs">,
+  ) {}
+
+  /** For as long as the work lasts somebody waits for it, so long at most. */
+  async during(ms: number, work: Promise<void>): Promise<void> {
+    const end = this.clock.monotonicMs() + ms;
+    this.#ends.push(end);
+    try {
+      await work;
+    } finally {
+      this.#ends.splice(this.#ends.indexOf(end), 1);
+    }
+  }
+
+  /** What all of them need to be served in time; 0 when nobody waits. */
+  get neededBytesPerSecond(): number {
+    if (this.#ends.length === 0) return 0;
+    const leftMs = Math.min(...this.#ends) - this.clock.monotonicMs();
+    const bytes = this.link.map.dirtyBytes + this.link.unverifiedBytes;
+    return bytes / Math.max(1, leftMs * DEADLINE_SHARE) * 1000;
   }
 }
 

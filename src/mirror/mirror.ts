@@ -9,7 +9,7 @@
 import { PsmaError, toPsmaError } from "../core/mod.ts";
 import type { MirrorRecord, MirrorTerms } from "../volume/mod.ts";
 import { DigestChecks } from "./checks.ts";
-import { ConvergenceWatch, WriterWatch } from "./convergence.ts";
+import { ConvergenceWatch, Deadlines, WriterWatch } from "./convergence.ts";
 import { Cooling } from "./cooling.ts";
 import { Copier } from "./copier.ts";
 import { whileCopying } from "./copying.ts";
@@ -45,8 +45,7 @@ export class Mirror {
   #state: MirrorState;
   #reason: string | undefined;
   #wantReady = false;
-  /** How many wait for it to get ready. */
-  #awaiting = 0;
+  readonly #deadlines: Deadlines;
   #ended = false;
   #finished: Promise<void> | undefined;
   #change: { promise: Promise<void>; resolve: (value: void) => void };
@@ -71,6 +70,7 @@ export class Mirror {
     this.#rememberedMs = clock.monotonicMs();
     this.#watch = new WriteThroughWatch(options, () => this.#terms.write_through_timeout_ms);
     this.#lockStep = new LockStep(clock);
+    this.#deadlines = new Deadlines(link, clock);
     const { counters } = volume, sleep = (ms: number) => turns.sleep(ms);
     this.#pacer = new Pacer({
       counters,
@@ -78,8 +78,8 @@ export class Mirror {
       sleep,
       limits: limitsOf(record.terms),
       undisturbed: options.undisturbed,
-      isWriteThrough: () => link.writeThrough,
-      isUrgent: () => this.#awaiting > 0,
+      isWriteThrough: () => link.writeThrough && !link.follows,
+      neededBytesPerSecond: () => this.#deadlines.neededBytesPerSecond,
     });
     this.checks = new DigestChecks({
       volume,
@@ -210,12 +210,7 @@ export class Mirror {
    * @throws {PsmaError} timeout/converge, or state/paused, or why the mirror failed.
    */
   async converge(timeoutMs: number): Promise<void> {
-    this.#awaiting++;
-    try {
-      await this.#reachReady(timeoutMs);
-    } finally {
-      this.#awaiting--;
-    }
+    await this.#deadlines.during(timeoutMs, this.#reachReady(timeoutMs));
   }
 
   async #reachReady(timeoutMs: number): Promise<void> {
@@ -414,7 +409,7 @@ export class Mirror {
       await this.#copyTracking();
     }
     if (!this.#converging) return false;
-    volume.enterWriteThrough();
+    volume.enterWriteThrough({ follows: true });
     this.#watch.begin();
     while (this.#converging && link.writeThrough && link.map.dirtyChunks > 0) {
       await this.copier.round("locked");
@@ -424,6 +419,7 @@ export class Mirror {
     }
     await this.verification.gate.pass(() => this.#converging && link.writeThrough);
     if (!this.#converging || !link.writeThrough) return false;
+    await volume.enterLockStep();
     await this.copier.flushTarget();
     if (await calls.flush(volume.active) !== 0) {
       throw new PsmaError("io/flush", "Cannot converge: the source does not flush");

@@ -20,12 +20,6 @@ const UNLIMITED = 64 * 2 ** 30;
  * the tail is the scheduler's, which slower copies only prolong.
  */
 const FLOOR_BYTES_PER_S = 24 * MIB;
-/**
- * The same while somebody waits for a mirror to get ready: they have asked for the switch, and by a deadline.
- * Above some hundred steps per second the application's tail is the steps', not their number's: slower copies
- * would only keep it so for longer.
- */
-const URGENT_BYTES_PER_S = 160 * MIB;
 const START_BYTES_PER_S = 32 * MIB, STEP_UP_BYTES_PER_S = 8 * MIB, BUSY_BYTES_PER_S_MAX = 256 * MIB;
 /** Fewer operations per second alone may be the application's own choice: no reason to go below this rate. */
 const POLITE_BYTES_PER_S = 32 * MIB;
@@ -127,8 +121,8 @@ export interface PacerOptions {
   readonly undisturbed?: ApplicationLoad | undefined;
   /** Whether every write goes to both sides now. */
   readonly isWriteThrough: () => boolean;
-  /** Whether somebody waits for the copier's end now. */
-  readonly isUrgent: () => boolean;
+  /** What whoever waits for the copier's end needs per second to have it in time; 0: nobody waits, or long enough. */
+  readonly neededBytesPerSecond: () => number;
 }
 
 export class Pacer {
@@ -215,10 +209,8 @@ export class Pacer {
 
   /** Beside a working application. */
   get #lowest(): number {
-    const floor = this.#options.isUrgent()
-      ? Math.max(this.#floor, URGENT_BYTES_PER_S)
-      : this.#floor;
-    return Math.min(floor, this.#ceiling);
+    const needed = Math.min(this.#options.neededBytesPerSecond(), BUSY_BYTES_PER_S_MAX);
+    return Math.min(Math.max(this.#floor, needed), this.#ceiling);
   }
 
   #isBusy(): boolean {
@@ -270,7 +262,7 @@ export class Pacer {
   /** Looks, when it is time, how the application fares alone. @returns how long it takes still. */
   #lookMs(now: number): number {
     if (this.#look === undefined) {
-      const isForced = this.#floor > FLOOR_BYTES_PER_S || this.#options.isUrgent();
+      const isForced = this.#lowest > FLOOR_BYTES_PER_S;
       if (now < this.#lookAtMs || isForced) return 0;
       this.#look = new LoadMark(this.#options.counters, now);
     }
@@ -301,8 +293,8 @@ export class Pacer {
     const isEnough = this.#period.requests >= ENOUGH_REQUESTS;
     if (elapsedMs < PERIOD_MS || (!isEnough && elapsedMs < PERIOD_MS_MAX)) return;
     const undisturbed = this.#undisturbed.get(this.#wasWriteThrough);
-    // Nobody looks while somebody waits: without a measure there is no reason to go up.
-    const isBlind = undisturbed === undefined && this.#options.isUrgent();
+    // Nobody looks while a deadline is near: without a measure there is no reason to go up.
+    const isBlind = undisturbed === undefined && this.#lowest > this.#floor;
     this.#rate = isBlind ? this.#lowest : nextRate({
       rate: this.#rate,
       floor: this.#lowest,

@@ -17,8 +17,13 @@ import { UnverifiedMap } from "./unverified_map.ts";
 export const CHECK = { none: 0, pending: 1, tainted: 2 } as const;
 
 export class MirrorLink {
-  /** Writes go to both sides and are acknowledged after both. */
+  /** Writes go to both sides and are acknowledged after both, or as `follows` says. */
   writeThrough = false;
+  /**
+   * In write-through, while the mirror is not ready yet: writes are acknowledged as soon as the active side has
+   * them, and the target follows. Nobody waits for a target that is busy with copies.
+   */
+  follows = false;
   /** Between the first step of a commit and its outcome: both sides must hold every write; no way back. */
   committing = false;
   /** Of the mirror that leads back once the target is active; see `Sides.prepareReverse`. */

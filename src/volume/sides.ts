@@ -6,12 +6,19 @@
  * An operation belongs to the side that it was sent to, not to the part which that side plays: after an
  * exchange its end is judged by the part of now. So a write that is under way while the sides are exchanged
  * waits for the same places as before, and nothing is counted twice or forgotten.
+ *
+ * While the target follows, a write is answered when the active side has it; its slot and its range stay taken
+ * until it has landed at the target too, so that later writes and copies cannot overtake it. So few may do so
+ * that a slow target cannot use up the slots.
  */
 import type { Turns } from "../core/mod.ts";
 import { type Backend, OPERATION, type Operations } from "../backend/mod.ts";
 import type { MirrorLink } from "./link.ts";
 import type { Requests } from "./requests.ts";
 import { WritesInFlight } from "./writes_in_flight.ts";
+
+/** One in so many slots may belong to writes that were answered early. */
+const FOLLOWING_SHARE = 4;
 
 export interface SidesOptions {
   readonly active: Backend;
@@ -38,6 +45,10 @@ export class Sides {
   readonly #underWay = new Int32Array(2);
   /** Sides at which a write was left behind and may still land; it counts as in flight until then. */
   readonly #abandoned: Uint8Array;
+  /** 1: answered early, and on its way to the target that follows. */
+  readonly #followed: Uint8Array;
+  #following = 0;
+  readonly #followingMost: number;
 
   constructor(options: SidesOptions) {
     this.#options = options;
@@ -46,6 +57,8 @@ export class Sides {
     this.#requests = requests;
     this.#operations = operations;
     this.#abandoned = new Uint8Array(requests.count);
+    this.#followed = new Uint8Array(requests.count);
+    this.#followingMost = Math.floor(requests.count / FOLLOWING_SHARE);
     this.writes = new WritesInFlight(requests, turns);
     const register = (side: 0 | 1) =>
       operations.registerOwner((slot, errno) => this.#ended(side, slot, errno));
@@ -55,6 +68,11 @@ export class Sides {
   /** Operations on the target that the application's writes started and that have not ended. */
   get underWayAtTarget(): number {
     return this.#underWay[1 - this.#activeSide] as number;
+  }
+
+  /** Writes that were answered and have not landed at the target that follows. */
+  get following(): number {
+    return this.#following;
   }
 
   /** Hot path. A write or flush: to the active backend, and in write-through to the target too. */
@@ -97,8 +115,12 @@ export class Sides {
     // A slot that was answered without this side waits for it no more, and its answer says nothing.
     if (((requests.waitingFor[slot] as number) & bit) !== 0) {
       if (errno !== 0) this.#failed(side, slot, errno);
-      if (((requests.waitingFor[slot] as number) & bit) !== 0) this.#sideDone(slot, bit);
-    }
+      if (((requests.waitingFor[slot] as number) & bit) !== 0) {
+        const answersNow = side === this.#activeSide && this.link?.follows === true;
+        if (answersNow && requests.errno[slot] === 0) this.#follow(slot);
+        this.#sideDone(slot, bit);
+      }
+    } else if (errno !== 0 && this.#followed[slot] !== 0) this.#failed(side, slot, errno);
     if (((this.#abandoned[slot] as number) & bit) !== 0) this.#landed(slot, bit);
     requests.unpin(slot);
   }
@@ -116,8 +138,23 @@ export class Sides {
     else if (length > 0) this.leaveTarget("the volume's own backend failed a write");
   }
 
-  /** What was left behind has ended at that side. */
+  /** Hot path. The active side has it: where the target has not, and may follow, nobody waits for it. */
+  #follow(slot: number) {
+    const waitingFor = this.#requests.waitingFor[slot] as number;
+    const target = waitingFor & (1 << (1 - this.#activeSide));
+    if (target === 0 || this.#following >= this.#followingMost) return;
+    this.#requests.waitingFor[slot] = waitingFor & ~target;
+    this.#abandoned[slot] = (this.#abandoned[slot] as number) | target;
+    this.#followed[slot] = 1;
+    this.#following++;
+  }
+
+  /** What was left behind, or followed, has ended at that side. */
   #landed(slot: number, bit: number) {
+    if (this.#followed[slot] !== 0) {
+      this.#followed[slot] = 0;
+      this.#following--;
+    }
     this.#abandoned[slot] = (this.#abandoned[slot] as number) & ~bit;
     if (this.#abandoned[slot] !== 0 || this.#requests.waitingFor[slot] !== 0) return;
     this.writes.remove(slot);
@@ -148,7 +185,10 @@ export class Sides {
   leaveTarget(reason: string | undefined): void {
     const link = this.link;
     if (!link || !link.writeThrough || link.committing) return;
-    link.writeThrough = false;
+    link.writeThrough = link.follows = false;
+    // They are dirty like the rest; how they end says nothing any more.
+    this.#followed.fill(0);
+    this.#following = 0;
     this.eachWrite((at, length) => void link.map.markDirty(at, length));
     this.#leave((1 - this.#activeSide) as 0 | 1);
     // What is still on its way there would keep its range from being copied: it ends now.
@@ -213,13 +253,13 @@ export class Sides {
     }
   }
 
-  /** Milliseconds that the oldest write under way has waited for the target alone; 0 when none does. */
+  /** Milliseconds that the oldest write under way has waited for the target, or followed; 0 when none does. */
   waitForTargetMs(now: number): number {
     const requests = this.#requests, target = 1 << (1 - this.#activeSide);
     let longest = 0;
     for (let i = 0; i < this.writes.count; i++) {
       const slot = this.writes.slotAt(i);
-      if (requests.waitingFor[slot] !== target) continue;
+      if (requests.waitingFor[slot] !== target && this.#followed[slot] === 0) continue;
       longest = Math.max(longest, now - (requests.startedMs[slot] as number));
     }
     return longest;

@@ -234,9 +234,17 @@ export class Volume {
     this.#resumeCold(link);
   }
 
-  /** New writes go to both sides from now on. */
-  enterWriteThrough(): void {
-    if (this.link) this.link.writeThrough = true;
+  /** New writes go to both sides from now on. @param follows see `MirrorLink.follows`. */
+  enterWriteThrough({ follows = false } = {}): void {
+    if (!this.link) return;
+    this.link.follows = follows;
+    this.link.writeThrough = true;
+  }
+
+  /** From now on writes are answered after both sides. Resolves when those answered before are on both. */
+  async enterLockStep(): Promise<void> {
+    if (this.link) this.link.follows = false;
+    while (this.#sides.following > 0) await this.#turns.sleep(1);
   }
 
   /**

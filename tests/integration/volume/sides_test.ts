@@ -8,7 +8,7 @@ import {
   FileBackend,
 } from "../../../src/backend/mod.ts";
 import { ChangeMap, MirrorLink, OPERATION, Volume } from "../../../src/volume/mod.ts";
-import { type InThread, inThread, until } from "../../support/in_thread.ts";
+import { type InThread, inThread, never, until } from "../../support/in_thread.ts";
 import { requires } from "../../support/requires.ts";
 import { type TempDir, tempDir } from "../../support/temp.ts";
 
@@ -22,6 +22,8 @@ interface Pair {
   readonly target: DelayBackend;
   /** Fails what it is told to, at the source. */
   readonly faulty: ErrorBackend;
+  /** The same at the target. */
+  readonly targetFaults: ErrorBackend;
   readonly link: MirrorLink;
   readonly reverse: MirrorLink;
 }
@@ -36,14 +38,15 @@ async function withPair(body: (pair: Pair) => Promise<void>): Promise<void> {
       return new FileBackend({ path: temp.file(name), ...thread });
     };
     const faulty = new ErrorBackend(open("source"), thread.operations);
+    const targetFaults = new ErrorBackend(open("target"), thread.operations);
     const source = new DelayBackend(faulty, thread),
-      target = new DelayBackend(open("target"), thread);
+      target = new DelayBackend(targetFaults, thread);
     const volume = new Volume({ name: "data", sizeBytes: MIB, active: source, ...thread });
     const link = new MirrorLink(target, await mapOf(thread, temp, "forth"));
     const reverse = new MirrorLink(source, await mapOf(thread, temp, "back"));
     volume.attachLink(link);
     volume.enterWriteThrough();
-    await body({ thread, volume, source, target, faulty, link, reverse });
+    await body({ thread, volume, source, target, faulty, targetFaults, link, reverse });
     await volume.drained();
     assert.equal(thread.requests.freeCount, thread.requests.count);
     assert.equal(thread.operations.inUse, 0);
@@ -200,5 +203,68 @@ Deno.test({
       const after = write(pair, 2);
       source.release();
       await until(thread, () => under.errno === 0 && after.errno === 0, "both writes");
+    }),
+});
+
+Deno.test({
+  name: "while the target follows, a write is answered without it, and taken until it is there",
+  ...needs,
+  fn: () =>
+    withPair(async (pair) => {
+      const { thread, volume, target, link } = pair;
+      volume.enterWriteThrough({ follows: true });
+      target.hold();
+      const early = write(pair, 1);
+      await until(thread, () => early.errno === 0, "an answer before the target's");
+      assert.equal(volume.hasWriteIn({ at: BLOCK, length: BLOCK }), true);
+      // A later write of the same bytes must not overtake it.
+      const later = write(pair, 1);
+      const inStep = volume.enterLockStep();
+      const both = write(pair, 2);
+      const answered = () => later.errno !== undefined || both.errno !== undefined;
+      await never(thread, answered, { for_ms: 10, what: "an answer without the target" });
+      target.release();
+      await inStep;
+      await until(thread, () => later.errno === 0 && both.errno === 0, "both later writes");
+      assert.equal(link.map.dirtyChunks, 0);
+    }),
+});
+
+Deno.test({
+  name: "what a target that follows failed to write is dirty, and the target is left",
+  ...needs,
+  fn: () =>
+    withPair(async (pair) => {
+      const { thread, volume, target, targetFaults, link } = pair;
+      volume.enterWriteThrough({ follows: true });
+      target.hold();
+      targetFaults.rule = failNth("write", { nth: 1, errno: EIO });
+      const early = write(pair, 3);
+      await until(thread, () => early.errno === 0, "an answer before the target's");
+      assert.equal(link.writeThrough, true);
+      target.release();
+      await until(thread, () => !link.writeThrough, "that the target is left");
+      assert.deepEqual([link.map.isDirty(3), link.map.dirtyChunks], [true, 1]);
+      await until(thread, () => volume.inFlightAtTarget === 0, "its end");
+    }),
+});
+
+Deno.test({
+  name:
+    "a target that does not follow leaves slots for others, and is waited for where it would not",
+  ...needs,
+  fn: () =>
+    withPair(async (pair) => {
+      const { thread, volume, target } = pair;
+      volume.enterWriteThrough({ follows: true });
+      target.hold();
+      const all = Array.from({ length: 15 }, (_, chunk) => write(pair, chunk));
+      const answered = () => all.filter(({ errno }) => errno === 0).length;
+      const most = Math.floor(thread.requests.count / 4);
+      await until(thread, () => answered() === most, "the early answers");
+      await never(thread, () => answered() > most, { for_ms: 20, what: "one answer too many" });
+      assert.ok(volume.mirrorWaitMs() >= 10);
+      target.release();
+      await until(thread, () => answered() === all.length, "the rest");
     }),
 });

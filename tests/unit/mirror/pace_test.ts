@@ -59,7 +59,7 @@ class Loop {
   #requestsDue = 0;
   iops = 0;
   isWriteThrough = false;
-  isUrgent = false;
+  needed_bytes_per_s = 0;
 
   constructor(
     limits: Partial<PaceLimits> = {},
@@ -72,7 +72,7 @@ class Loop {
       sleep: (ms) => this.pass(ms),
       limits: { floor_bytes_per_s: 0, ceiling_bytes_per_s: null, ...limits },
       isWriteThrough: () => this.isWriteThrough,
-      isUrgent: () => this.isUrgent,
+      neededBytesPerSecond: () => this.needed_bytes_per_s,
       undisturbed,
     });
   }
@@ -151,17 +151,17 @@ Deno.test("Pacer keeps the operator's ceiling, busy and idle, and the floor over
   assert.ok(await floored.copyFor(3000) >= 95 * MIB);
 });
 
-Deno.test("Pacer goes faster while somebody waits, under the operator's ceiling, and no longer", async () => {
+Deno.test("Pacer goes as fast as a deadline needs, under the operator's ceiling, and no longer", async () => {
   const loop = new Loop();
   loop.iops = 10_000;
   await loop.copyFor(3000);
-  loop.isUrgent = true;
-  const urgent = await loop.copyFor(1000);
-  assert.ok(urgent >= 120 * MIB, `${urgent / MIB} MiB/s`);
+  loop.needed_bytes_per_s = 150 * MIB;
+  const needed = await loop.copyFor(1000);
+  assert.ok(needed >= 120 * MIB, `${needed / MIB} MiB/s`);
   loop.pacer.setLimits({ floor_bytes_per_s: 0, ceiling_bytes_per_s: 10 * MIB });
   assert.ok(await loop.copyFor(1000) <= 11 * MIB);
   loop.pacer.setLimits({ floor_bytes_per_s: 0, ceiling_bytes_per_s: null });
-  loop.isUrgent = false;
+  loop.needed_bytes_per_s = 0;
   await loop.copyFor(3000);
   assert.ok(await loop.copyFor(1000) <= 100 * MIB);
 });
