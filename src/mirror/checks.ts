@@ -19,15 +19,20 @@ export interface CopiedExtent extends Range {
 }
 
 export interface CheckOptions {
-  readonly volume: Volume;
-  readonly link: MirrorLink;
+  readonly volume: Pick<Volume, "lock" | "unlock">;
+  readonly link: Pick<MirrorLink, "writeThrough" | "hasCheck" | "setCheck" | "setVerified"> & {
+    readonly map: Pick<MirrorLink["map"], "markDirty">;
+  };
   /** Digests of what the target persisted, one per extent, in order. */
   readonly ask: (extents: readonly Range[]) => Promise<readonly string[]>;
   /** The digest of the source's bytes as they are now. */
   readonly digestSource: (range: Range) => Promise<string>;
   /** Rejects after the write-through time limit. */
   readonly limit: <T>(work: Promise<T>) => Promise<T>;
+  /** The target persisted other bytes than it was sent. */
   readonly onMismatch: (range: Range, strikes: number) => void;
+  /** Both sides differ when both are read again: which of them changed its bytes nobody can tell. */
+  readonly onUnequal: (range: Range) => void;
 }
 
 export class DigestChecks {
@@ -103,7 +108,8 @@ export class DigestChecks {
         }
         settle(extent);
         link.setCheck(extent, CHECK.none);
-        this.#compare(extent, extent.digest, digests[index]);
+        if (this.#isEqual(extent, extent.digest, digests[index])) continue;
+        this.#strike(extent, (strikes) => this.options.onMismatch(extent, strikes));
       }
       // Each leaves its extent as it must be, at once: by the end others may have taken it.
       const outcomes = await Promise.allSettled(
@@ -130,7 +136,8 @@ export class DigestChecks {
       const [source, [target]] = await limit(Promise.race([answers, this.#abandoned]));
       settled = true;
       link.setCheck(range, CHECK.none);
-      this.#compare(range, source, target);
+      if (this.#isEqual(range, source, target)) return;
+      this.#strike(range, () => this.options.onUnequal(range));
     } finally {
       if (!settled) {
         link.setCheck(range, CHECK.none);
@@ -140,24 +147,26 @@ export class DigestChecks {
     }
   }
 
-  #compare(range: Range, source: string, target: string | undefined) {
+  #isEqual(range: Range, source: string, target: string | undefined): boolean {
     this.checked++;
-    if (source === target) {
-      this.#strikes.delete(range.at);
-      this.options.link.setVerified(range);
-      return;
-    }
+    if (source !== target) return false;
+    this.#strikes.delete(range.at);
+    this.options.link.setVerified(range);
+    return true;
+  }
+
+  #strike(range: Range, tell: (strikes: number) => void) {
     this.mismatched++;
     const strikes = (this.#strikes.get(range.at) ?? 0) + 1;
     this.#strikes.set(range.at, strikes);
     this.options.link.map.markDirty(range.at, range.length);
-    this.options.onMismatch(range, strikes);
+    tell(strikes);
     if (strikes >= MAX_STRIKES) {
       throw new PsmaError(
         "verify/mismatch",
-        `Cannot verify the mirror: the target changed ${range.length} bytes at ${range.at} ` +
-          `${strikes} times in a row`,
-        { hint: "Check the target's disk and network, then resume or cancel the mirror." },
+        `Cannot verify the mirror: ${range.length} bytes at ${range.at} differed from the ` +
+          `source's ${strikes} times in a row`,
+        { hint: "Check both stores' disks and network, then resume or cancel the mirror." },
       );
     }
   }

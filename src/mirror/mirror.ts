@@ -88,6 +88,7 @@ export class Mirror {
       digestSource: (range) => this.copier.digestSource(range),
       limit: (work) => this.#limit(work),
       onMismatch: (range, strikes) => tellMismatch(options.emit, range, strikes),
+      onUnequal: (range) => tellUnequal(options.emit, range),
     });
     const { checks } = this, pacer = this.#pacer;
     this.copier = new Copier({ volume, link, calls, memory, pacer, checks, digest });

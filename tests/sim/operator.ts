@@ -3,7 +3,7 @@
  * order that a person or the agent's main loop could choose, and at the end brings the volume to rest.
  */
 import { PsmaError } from "../../src/core/mod.ts";
-import type { BackupOrder, Placement, StartMirror } from "../../src/dataplane/messages.ts";
+import type { BackupOrder, Placement } from "../../src/dataplane/messages.ts";
 import type { MirrorTerms } from "../../src/codec/mod.ts";
 import type { ServedVolume } from "../../src/dataplane/served_volume.ts";
 import type { Agent } from "./agent.ts";
@@ -129,11 +129,12 @@ export class Operator {
 
   async #startMirror(served: ServedVolume): Promise<void> {
     const { world, ways, machine } = this;
-    const { size_bytes, epoch } = served.status(undefined);
+    const { size_bytes, epoch, active } = served.status(undefined);
     const grows = world.chance(0.5) ? 0 : world.rng.below(8) * CHUNK_BYTES;
     const odd = world.chance(0.2) ? SECTOR_BYTES * world.rng.below(128) : 0;
     const bytes = new Uint8Array(size_bytes + grows + odd);
-    const id = `t${++this.#made}`;
+    const id = `t${++this.#made}`, isReused = world.chance(0.3);
+    if (isReused) this.#use(bytes.subarray(0, size_bytes), machine.bytesOf(active));
     const isRemote = world.chance(ways.networkTargets);
     if (isRemote) machine.store.make(id, bytes, epoch);
     else machine.disk.provide(`/disk/${id}`, bytes);
@@ -145,11 +146,24 @@ export class Operator {
         ? { type: "nbd", uri: `${STORE_URI}/${id}@${epoch + 1}` }
         : { type: "file", path: `/disk/${id}` },
     };
-    await this.#told(`mirror to ${id}`, () => served.startMirror(this.#start(id, target)));
+    await this.#told(`mirror to ${id}${isReused ? ", re-used" : ""}`, () =>
+      served.startMirror({
+        volume: VOLUME,
+        id: `m-${id}`,
+        target,
+        terms: this.#terms(),
+        compare: isReused,
+      }));
   }
 
-  #start(id: string, target: Placement): StartMirror {
-    return { volume: VOLUME, id: `m-${id}`, target, terms: this.#terms(), compare: false };
+  /** A target that held data before: here what the source holds, there something else, or nothing. */
+  #use(target: Uint8Array<ArrayBuffer>, source: Uint8Array<ArrayBuffer>) {
+    const { world } = this, same = world.rng.float();
+    for (let at = 0; at < target.length; at += CHUNK_BYTES / 2) {
+      const part = target.subarray(at, at + CHUNK_BYTES / 2);
+      if (world.chance(same)) part.set(source.subarray(at, at + part.length));
+      else if (world.chance(0.7)) part.fill(1 + world.rng.below(255));
+    }
   }
 
   #terms(): MirrorTerms {

@@ -16,7 +16,7 @@ const LANES = 3;
 const ASK_AGAIN_MS = 250;
 
 export type Victim = "agent" | "store" | "both";
-type Order = "scale" | "mirror/start" | "rollback";
+type Order = "scale" | "mirror/start" | "switch" | "rollback";
 
 /** Every other kill waits for one of these, the rest fall where they fall. */
 const AIMS: readonly { readonly order: Order; readonly state: string }[] = [
@@ -25,6 +25,7 @@ const AIMS: readonly { readonly order: Order; readonly state: string }[] = [
   { order: "scale", state: "switching" },
   { order: "mirror/start", state: "resyncing" },
 ];
+const BARE: readonly Order[] = ["switch", "rollback"];
 /** How often a volume that could go back to a followed backup is told to. */
 const ROLLBACK_SHARE = 0.4;
 
@@ -272,12 +273,14 @@ volumes:
     const response = await fetch(`${this.#base}/v1/volumes/data/${verb}`, {
       method: "POST",
       headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
-      body: JSON.stringify(verb === "rollback" ? {} : { size_bytes: this.#asked_bytes }),
+      body: JSON.stringify(BARE.includes(verb) ? {} : { size_bytes: this.#asked_bytes }),
     }).catch((error) => {
       throw new Error(this.#tell(String(error)));
     });
     const answer = await response.text();
     ok(response.ok || response.status === 409 || response.status === 503, answer);
+    // A mirror asked for between a switch and its growth leads to no larger place: first it has to be gone.
+    if (verb === "scale" && answer.includes('"state/mirror"')) await this.#order("switch");
   }
 
   async #ready(): Promise<View> {
