@@ -14,6 +14,8 @@ export interface Job {
   readonly connections: number;
   /** Whether its 99th percentile is a result. */
   readonly p99: boolean;
+  /** Ends after so many, however long that takes. */
+  readonly io_bytes?: number;
 }
 
 export const JOBS: readonly Job[] = [
@@ -73,8 +75,9 @@ export async function runFio(
     "--group_reporting",
     `--size=${sizeBytes}`,
     "--norandommap",
-    "--time_based",
-    `--runtime=${seconds}`,
+    ...(job.io_bytes === undefined
+      ? ["--time_based", `--runtime=${seconds}`]
+      : [`--io_size=${job.io_bytes}`]),
     "--output-format=json",
   ], { within_ms: seconds * 1000 + 60_000 });
   const result = JSON.parse(stdout.slice(stdout.indexOf("{"))) as {
