@@ -77,6 +77,8 @@ export class FileBackend implements Backend {
   readonly #zeroesFast: boolean;
   /** Bytes move at once, in `submit`. */
   readonly #inMemory: boolean;
+  /** Of a file in memory: the run of data that was found last. The kernel goes through it page by page. */
+  #lastRun: { readonly at: number; readonly end: number } | undefined;
   #sizeBytes: number;
   #inFlight = 0;
   #closed = false;
@@ -143,6 +145,7 @@ export class FileBackend implements Backend {
 
   /** The cheapest way that is left. On a device the kernel punches only where that reads as zeros. */
   #zero(op: number) {
+    this.#lastRun = undefined;
     const operations = this.#operations, ring = this.#reactor.ring;
     const keeps = operations.code[op] === OPERATION.writeZeroes &&
       ((operations.flags[op] as number) & OPERATION_FLAG.noHole) !== 0;
@@ -278,7 +281,7 @@ export class FileBackend implements Backend {
     this.#inFlight++;
     try {
       for (let at = from, runs = 0; at < end; runs++) {
-        const run = nextDataRun(this.#fd, at);
+        const run = this.#nextRun(at);
         if (!run || run.at >= end) break;
         extents.push({ at: run.at, length: Math.min(run.end, end) - run.at });
         at = run.end;
@@ -289,6 +292,15 @@ export class FileBackend implements Backend {
       this.#unaligned?.resume();
     }
     return extents;
+  }
+
+  /** A run that was found before may hold holes by now, and is taken for data until something is zeroed here. */
+  #nextRun(at: number): { readonly at: number; readonly end: number } | undefined {
+    const last = this.#lastRun;
+    if (last !== undefined && at >= last.at && at < last.end) return { at, end: last.end };
+    const run = nextDataRun(this.#fd, at);
+    if (this.#inMemory) this.#lastRun = run;
+    return run;
   }
 
   allocatedBytes(): number | undefined {

@@ -7,6 +7,8 @@
  * without copies; the latter go on for as long as copying does, because the application changes its ways.
  * Writes that go to both sides are slower by themselves: what they are like alone is measured apart.
  * A request waits in its socket where no counter sees it while the thread copies, so steps are short and apart.
+ * It waits there, too, while the machine's processors do other work, the copies' at the store among them: how late
+ * the thread wakes from its own sleeps tells for how long.
  */
 import type { Clock } from "../core/mod.ts";
 import type { Counters, MirrorTerms } from "../volume/mod.ts";
@@ -28,11 +30,14 @@ const PERIOD_MS = 100, PERIOD_MS_MAX = 400, ENOUGH_REQUESTS = 200, FEW_REQUESTS 
 const IDLE_AFTER_MS = 20;
 /** Where nothing is copied, to see how fast the application is then. */
 const LOOK_EVERY_MS = 4000, LOOK_MS = 120;
-const SLEEP_MS_MIN = 0.2, SLEEP_MS_MAX = 10;
+const SLEEP_MS_MIN = 0.2, SLEEP_MS_MAX = 10, LOOK_SLEEP_MS = 1;
 /** Of the undisturbed figures: from where on the copier yields, and up to where it may go faster. */
-const P99_YIELD = 1.4, P99_RISE = 1.2, MEAN_YIELD = 1.3, IOPS_YIELD = 0.97;
+const P99_YIELD = 1.4, P99_RISE = 1.2, MEAN_YIELD = 1.3, IOPS_YIELD = 0.97, LATE_YIELD = 1.5;
+const LATE_LEVEL = 0.95, LATE_SAMPLES_MIN = 20;
 /** What a histogram's bins and a clock read once per batch cannot tell apart. */
 const SLACK_MICROS = 20;
+/** Timers are no more exact than this. */
+const LATE_SLACK_MICROS = 60;
 
 /** What the application's reads and writes were like in some stretch of time. */
 export interface ApplicationLoad {
@@ -64,17 +69,22 @@ export interface PaceInput {
   readonly now: ApplicationLoad;
   /** Undefined: unknown. */
   readonly undisturbed: ApplicationLoad | undefined;
+  /** How late the thread wakes, in microseconds; undefined: unknown. */
+  readonly late?: { readonly now: number; readonly undisturbed: number } | undefined;
 }
 
 /** The copier's next rate beside a working application, in bytes per second. Pure. */
-export function nextRate({ rate, floor, ceiling, now, undisturbed }: PaceInput): number {
+export function nextRate(
+  { rate, floor, ceiling, now, undisturbed, late }: PaceInput,
+): number {
   const bounded = (next: number) =>
     Math.min(Math.max(Math.min(next, BUSY_BYTES_PER_S_MAX), floor), ceiling);
   if (now.requests < FEW_REQUESTS || undisturbed === undefined) {
     return bounded(rate + STEP_UP_BYTES_PER_S);
   }
   const isSlow = now.p99Micros > undisturbed.p99Micros * P99_YIELD + SLACK_MICROS ||
-    now.meanMicros > undisturbed.meanMicros * MEAN_YIELD + SLACK_MICROS;
+    now.meanMicros > undisturbed.meanMicros * MEAN_YIELD + SLACK_MICROS ||
+    (late !== undefined && late.now > late.undisturbed * LATE_YIELD + LATE_SLACK_MICROS);
   if (isSlow) return bounded(rate * 0.7);
   if (now.iops < undisturbed.iops * IOPS_YIELD) {
     return bounded(rate <= POLITE_BYTES_PER_S ? rate : Math.max(POLITE_BYTES_PER_S, rate * 0.8));
@@ -134,6 +144,9 @@ export class Pacer {
   #refilledMs: number;
   /** Of writes to the source alone, and of those to both sides. */
   readonly #undisturbed = new Map<boolean, ApplicationLoad>();
+  /** How late sleeps of this period ended, and usually end while nothing is copied. Microseconds. */
+  #lateMicros: number[] = [];
+  #undisturbedLateMicros: number | undefined;
   #wasWriteThrough: boolean;
   #period: LoadMark;
   #transfers: number;
@@ -151,7 +164,7 @@ export class Pacer {
     this.#refilledMs = now;
     this.#transfers = counters.transfers;
     this.#period = new LoadMark(counters, now);
-    this.#lookAtMs = options.undisturbed === undefined ? now : now + LOOK_EVERY_MS;
+    this.#lookAtMs = now;
     if (options.undisturbed !== undefined) this.#lastRequestMs = now;
     this.setLimits(options.limits);
   }
@@ -195,11 +208,18 @@ export class Pacer {
           this.#tokens -= bytes;
           return;
         }
-        await this.#options.sleep(Math.min(SLEEP_MS_MAX, Math.max(SLEEP_MS_MIN, waitMs)));
+        await this.#sleep(Math.max(SLEEP_MS_MIN, waitMs));
       }
     } finally {
       resolve();
     }
+  }
+
+  async #sleep(wantedMs: number) {
+    const { clock, sleep } = this.#options, fromMs = clock.monotonicMs();
+    const ms = Math.min(wantedMs, this.#look === undefined ? SLEEP_MS_MAX : LOOK_SLEEP_MS);
+    await sleep(ms);
+    this.#lateMicros.push((clock.monotonicMs() - fromMs - ms) * 1000);
   }
 
   /** Of what was admitted, so much was not copied. */
@@ -265,6 +285,7 @@ export class Pacer {
       const isForced = this.#lowest > FLOOR_BYTES_PER_S;
       if (now < this.#lookAtMs || isForced) return 0;
       this.#look = new LoadMark(this.#options.counters, now);
+      this.#lateMicros = [];
     }
     const leftMs = this.#look.atMs + LOOK_MS - now;
     if (leftMs > 0) return leftMs;
@@ -279,6 +300,10 @@ export class Pacer {
     if (seen.requests < FEW_REQUESTS) return;
     const mode = this.#wasWriteThrough, before = this.#undisturbed.get(mode);
     const blend = (old: number, fresh: number) => old * 0.7 + fresh * 0.3;
+    const late = this.#lateNow();
+    if (late !== undefined) {
+      this.#undisturbedLateMicros = blend(this.#undisturbedLateMicros ?? late, late);
+    }
     const learned = before === undefined ? seen : {
       requests: seen.requests,
       iops: blend(before.iops, seen.iops),
@@ -286,6 +311,17 @@ export class Pacer {
       p99Micros: blend(before.p99Micros, seen.p99Micros),
     };
     this.#undisturbed.set(mode, learned);
+  }
+
+  #lateNow(): number | undefined {
+    const samples = this.#lateMicros;
+    if (samples.length < LATE_SAMPLES_MIN) return undefined;
+    return samples.sort((a, b) => a - b)[Math.floor(samples.length * LATE_LEVEL)];
+  }
+
+  #lateness(): PaceInput["late"] {
+    const now = this.#lateNow(), undisturbed = this.#undisturbedLateMicros;
+    return now === undefined || undisturbed === undefined ? undefined : { now, undisturbed };
   }
 
   #adjust(now: number) {
@@ -301,11 +337,13 @@ export class Pacer {
       ceiling: this.#ceiling,
       now: this.#period.until(now),
       undisturbed,
+      late: this.#lateness(),
     });
     this.#beginPeriod(now);
   }
 
   #beginPeriod(now: number) {
     this.#period = new LoadMark(this.#options.counters, now);
+    this.#lateMicros = [];
   }
 }

@@ -11,8 +11,8 @@ import type { MirrorLink } from "../volume/mod.ts";
 import type { Comparison } from "./comparison.ts";
 
 const PASSES_MAX = 4;
-/** A batch keeps the store's thread from the writes that wait for it: short ones, one by one. */
-const WINDOW_CHUNKS = 1024, BATCH_CHUNKS = 8;
+/** A batch keeps the store's thread from the writes that wait for it: short ones then, one by one. */
+const WINDOW_CHUNKS = 1024, BATCH_CHUNKS = 32, BATCH_CHUNKS_WAITED_FOR = 8;
 
 export interface VerifyGateOptions {
   readonly link: MirrorLink;
@@ -75,8 +75,10 @@ export class VerifyGate {
       ? new Set<number>()
       : await comparison.holes(window);
     const data = window.filter((chunk) => !holes.has(chunk));
-    for (let at = 0; at < data.length; at += BATCH_CHUNKS) {
-      const batch = data.slice(at, at + BATCH_CHUNKS);
+    const isWaitedFor = link.writeThrough && !link.follows;
+    const most = isWaitedFor ? BATCH_CHUNKS_WAITED_FOR : BATCH_CHUNKS;
+    for (let at = 0; at < data.length; at += most) {
+      const batch = data.slice(at, at + most);
       await admit(batch.length * link.map.chunkBytes);
       if (!goOn()) return false;
       for (const [chunk, verdict] of await comparison.compare(batch)) {

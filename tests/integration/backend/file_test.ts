@@ -158,3 +158,23 @@ Deno.test({
     });
   },
 });
+
+Deno.test({
+  name: "data of a file in memory that was found before is a hole again once it was punched",
+  ...mounts,
+  async fn() {
+    await using small = await mounted("tmpfs", "size=8m");
+    await withFile({ path: sparseFile(`${small.path}/data`, 8 * MIB) }, async (io) => {
+      const listed = async (at: number, length: number) =>
+        (await io.backend.dataExtents(at, length)).map((one) => [one.at / MIB, one.length / MIB]);
+      await io.write({ at: MIB }, new Uint8Array(MIB).fill(1));
+      await io.write({ at: 2 * MIB }, new Uint8Array(MIB).fill(1));
+      assert.deepEqual(await listed(0, 8 * MIB), [[1, 2]]);
+      assert.deepEqual(await listed(MIB, 8 * MIB - MIB), [[1, 2]]);
+      await io.write({ at: 5 * MIB }, new Uint8Array(MIB).fill(1));
+      assert.deepEqual(await listed(2 * MIB, 6 * MIB), [[2, 1], [5, 1]]);
+      await io.zero("trim", { at: 2 * MIB, length: MIB });
+      assert.deepEqual(await listed(0, 8 * MIB), [[1, 1], [5, 1]]);
+    });
+  },
+});
