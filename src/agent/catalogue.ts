@@ -16,6 +16,8 @@ export interface Intent {
   readonly verb: "mirror" | "scale" | "switch" | "rollback";
   readonly size_bytes: number;
   readonly operation_id: string;
+  /** When an operator wants it done, RFC 3339; absent: nobody said. */
+  readonly deadline_at?: string;
   /** Of a rollback: where the volume was when it began, and whether what was written since may be lost. */
   readonly from?: Pick<Placement, "store" | "store_volume">;
   readonly discard_changes?: boolean;

@@ -40,8 +40,10 @@ import type {
   MetricFamily,
   Operation,
   Plan,
+  ScaleOrder,
   VerifyOptions,
   VolumeView,
+  Wish,
 } from "./views.ts";
 import { VolumeUnit } from "./volume_unit.ts";
 
@@ -177,9 +179,9 @@ export class AgentDesk implements Agent {
     return status?.mirror ?? status?.backup_status?.mirror ?? null;
   }
 
-  async startMirror(name: string, { size_bytes }: { size_bytes?: number }): Promise<Operation> {
-    const unit = this.#unit(name);
-    return await beginMirror(this.#parts.context, unit, size_bytes ?? await this.#targetSize(unit));
+  async startMirror(name: string, { size_bytes, ...wish }: ScaleOrder): Promise<Operation> {
+    const unit = this.#unit(name), size = size_bytes ?? await this.#targetSize(unit);
+    return await beginMirror(this.#parts.context, unit, size, wish);
   }
 
   async pauseMirror(name: string): Promise<MirrorStatus> {
@@ -204,15 +206,15 @@ export class AgentDesk implements Agent {
     return await stopVerify(this.#parts.context, this.#unit(name));
   }
 
-  async scale(name: string, { size_bytes }: { size_bytes?: number }): Promise<Operation> {
+  async scale(name: string, { size_bytes, ...wish }: ScaleOrder): Promise<Operation> {
     const unit = this.#unit(name);
     const mirror = (await this.#status(unit))?.mirror;
     const size = size_bytes ?? mirror?.target.size_bytes ?? await this.#targetSize(unit);
-    return await beginScale(this.#parts.context, unit, size);
+    return await beginScale(this.#parts.context, unit, size, wish);
   }
 
-  async switchVolume(name: string): Promise<Operation> {
-    return await beginSwitch(this.#parts.context, this.#unit(name));
+  async switchVolume(name: string, wish: Wish = {}): Promise<Operation> {
+    return await beginSwitch(this.#parts.context, this.#unit(name), wish);
   }
 
   async rollback(

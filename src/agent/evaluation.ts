@@ -6,7 +6,7 @@ import { refreshAllocated } from "./allocation.ts";
 import { settleGrowth } from "./backup.ts";
 import type { AgentContext } from "./context.ts";
 import { growthObstacle } from "./growth.ts";
-import { guideMirror } from "./guidance.ts";
+import { guideMirror, refreshLoad } from "./guidance.ts";
 import { type Evaluation, planVolume } from "./plan.ts";
 import { beginMirror, beginScale, beginSwitch } from "./scaling.ts";
 import { growUnit, sweepLeftovers } from "./serving.ts";
@@ -92,16 +92,15 @@ export async function evaluateUnit(
   await refreshAllocated(context, unit, status);
   if (!unit.observation) return;
   // Fitting takes a while; what the measured use asks for does not wait for it.
-  if (await actOnMeasuredUse(context, unit, status)) {
-    return await guideMirror(context, forecaster, unit, status);
-  }
+  if (await actOnMeasuredUse(context, unit, status)) return await guideMirror(context, unit);
   unit.forecast = await forecastUse(context, forecaster, unit, usableBytes(unit, status));
   const now = await context.plane.command("volumeStatus", { name: unit.name });
   const { plan, memory } = planUnit(context, unit, now, unit.forecast);
   unit.mirror_trips = memory.mirror_trips;
   unit.switch_trips = memory.switch_trips;
   await follow(context, unit, plan);
-  await guideMirror(context, forecaster, unit, now);
+  await refreshLoad(context, forecaster, unit, now);
+  await guideMirror(context, unit);
 }
 
 /** @returns whether there was something to do, which then is done or refused. */

@@ -1,5 +1,5 @@
 /**
- * What the mirror's schedule is told after each evaluation: when the larger volume will be needed, how the
+ * What the mirror's schedule is told after each evaluation and when an order begins: when the larger volume will be needed, how the
  * application is predicted to read and write, and the terms as they are configured now.
  *
  * Without a forecast there are no steps, and the data plane goes by what it measures itself.
@@ -45,55 +45,71 @@ export function loadSteps({ write_bytes, write_iops, read_iops }: LoadForecasts)
   }));
 }
 
+export interface Needs {
+  readonly plan: Pick<Plan, "at" | "numbers"> | undefined;
+  /** When an operator wants it done, RFC 3339. */
+  readonly wanted_at: string | undefined;
+  /** What a switch took last. */
+  readonly switch_ms: number | null;
+  readonly safety_ms: number;
+}
+
 /**
- * When the mirror must be complete: the time at which the plan's quantile says that the volume is full, less
- * what the switch takes and what was asked for. Pure. @returns wall time; null when no need is in sight.
+ * When the mirror must be complete: before the time at which the plan's quantile says that the volume is full,
+ * by what the switch takes and by what was asked for; and before the time that an operator named. Pure.
+ * @returns wall time, perhaps in the past; null when no need is in sight.
  */
-export function deadlineOf(
-  plan: Pick<Plan, "numbers"> | undefined,
-  { now_ms, safety_ms }: { now_ms: number; safety_ms: number },
-): number | null {
-  const full_in_ms = plan?.numbers["full_in_ms"] ?? null;
-  if (full_in_ms === null) return null;
-  return now_ms + full_in_ms - (plan?.numbers["switch_lead_ms"] ?? 0) - safety_ms;
+export function deadlineOf({ plan, wanted_at, switch_ms, safety_ms }: Needs): number | null {
+  const full_in_ms = plan?.numbers["full_in_ms"] ?? null, needs: number[] = [];
+  if (plan !== undefined && full_in_ms !== null) {
+    const lead_ms = plan.numbers["switch_lead_ms"] ?? 0;
+    needs.push(Date.parse(plan.at) + full_in_ms - lead_ms - safety_ms);
+  }
+  if (wanted_at !== undefined) needs.push(Date.parse(wanted_at) - (switch_ms ?? 0));
+  return needs.length === 0 ? null : Math.min(...needs);
 }
 
 /** Tells the mirror, or the one that leads back. Never throws: without guidance a mirror goes its way. */
-export async function guideMirror(
+export async function guideMirror(context: AgentContext, unit: VolumeUnit): Promise<void> {
+  const { catalogue, clock, config, log, plane } = context, { name } = unit;
+  try {
+    const status = await plane.command("volumeStatus", { name });
+    if (!isGuided(status)) return;
+    const { intent, measured } = catalogue.get(name), now_ms = clock.nowMs();
+    const { deadline_safety_ms } = unit.config.mirror;
+    const guidance: GuideMirror = {
+      volume: name,
+      terms: termsOf(unit.config.mirror),
+      valid_until_ms: now_ms + VALID_EVALUATIONS * config.forecast.interval_ms,
+      // Nobody waits for a backup.
+      deadline_ms: status.mirror === null ? null : deadlineOf({
+        plan: unit.plan,
+        wanted_at: intent?.deadline_at,
+        switch_ms: measured.switch_ms,
+        safety_ms: deadline_safety_ms,
+      }),
+      steps: (unit.predicted_load?.steps ?? []).filter(({ until_ms }) => until_ms > now_ms),
+    };
+    await plane.command("guideMirror", guidance);
+  } catch (error) {
+    const { code, message } = toPsmaError(error);
+    log.debug("the mirror is not guided", { volume: name, code, reason: message });
+  }
+}
+
+/** There is a mirror, or one that leads back. */
+function isGuided({ mirror, backup_status }: VolumeStatus): boolean {
+  return mirror !== null || (backup_status !== null && backup_status.state !== "frozen");
+}
+
+/** Asks how the application will read and write, where somebody is to be told and the last answer is old. */
+export async function refreshLoad(
   context: AgentContext,
   forecaster: Forecaster,
   unit: VolumeUnit,
   status: VolumeStatus,
 ): Promise<void> {
-  const { clock, config, log, plane } = context;
-  const isFollowed = status.backup_status !== null && status.backup_status.state !== "frozen";
-  if (status.mirror === null && !isFollowed) return;
-  try {
-    const load = await predictedLoad(context, forecaster, unit);
-    const now_ms = clock.nowMs();
-    const { deadline_safety_ms } = unit.config.mirror;
-    const guidance: GuideMirror = {
-      volume: unit.name,
-      terms: termsOf(unit.config.mirror),
-      valid_until_ms: now_ms + VALID_EVALUATIONS * config.forecast.interval_ms,
-      // Nobody waits for a backup.
-      deadline_ms: status.mirror === null
-        ? null
-        : deadlineOf(unit.plan, { now_ms, safety_ms: deadline_safety_ms }),
-      steps: load.filter(({ until_ms }) => until_ms > now_ms),
-    };
-    await plane.command("guideMirror", guidance);
-  } catch (error) {
-    const { code, message } = toPsmaError(error);
-    log.debug("the mirror is not guided", { volume: unit.name, code, reason: message });
-  }
-}
-
-async function predictedLoad(
-  context: AgentContext,
-  forecaster: Forecaster,
-  unit: VolumeUnit,
-): Promise<readonly LoadStep[]> {
+  if (!isGuided(status)) return;
   const { clock, log } = context, asked_ms = clock.monotonicMs();
   const horizon_ms = Math.min(
     HORIZON_MS_MAX,
@@ -101,7 +117,7 @@ async function predictedLoad(
   );
   const refresh_ms = Math.max(REFRESH_MS_MIN, horizon_ms / REFRESHES_PER_HORIZON);
   const known = unit.predicted_load;
-  if (known !== undefined && asked_ms - known.asked_ms < refresh_ms) return known.steps;
+  if (known !== undefined && asked_ms - known.asked_ms < refresh_ms) return;
   const ask = (metric: Metric, levels: readonly number[]) =>
     forecaster.forecast({ volume: unit.name, metric, horizon_ms, levels });
   let steps: readonly LoadStep[] = [];
@@ -116,5 +132,4 @@ async function predictedLoad(
     log.debug("no forecast of the load", { volume: unit.name, code, reason: message });
   }
   unit.predicted_load = { steps, asked_ms };
-  return steps;
 }

@@ -10,7 +10,7 @@ import { needGrowth } from "./growth.ts";
 import { STOPPING } from "./operations.ts";
 import { carryOutRollback, needWayBack } from "./rollback.ts";
 import { carryOut, dropBackup, giveUpMirror, noMirror, statusOf } from "./scaling_steps.ts";
-import type { Operation } from "./views.ts";
+import type { Operation, Wish } from "./views.ts";
 import type { VolumeUnit } from "./volume_unit.ts";
 
 /** Begins a mirror of this size. @throws {PsmaError} state/busy, state/mirror, usage/size */
@@ -18,6 +18,7 @@ export async function beginMirror(
   context: AgentContext,
   unit: VolumeUnit,
   size_bytes: number,
+  wish: Wish = {},
 ): Promise<Operation> {
   const status = await statusFor(context, unit, "mirror");
   if (status.mirror && status.mirror.state !== "failed") {
@@ -27,7 +28,7 @@ export async function beginMirror(
     });
   }
   checkSize(unit, status, size_bytes, "mirror");
-  return begin(context, unit, { verb: "mirror", size_bytes });
+  return begin(context, unit, { verb: "mirror", size_bytes, ...deadlineFrom(context, wish) });
 }
 
 /** Begins a scaling event. @throws {PsmaError} state/busy, state/mirror, usage/size, state/size, sys/permission */
@@ -35,6 +36,7 @@ export async function beginScale(
   context: AgentContext,
   unit: VolumeUnit,
   size_bytes: number,
+  wish: Wish = {},
 ): Promise<Operation> {
   const status = await statusFor(context, unit, "scale");
   needGrowth(unit, "scale");
@@ -54,15 +56,20 @@ export async function beginScale(
       { hint: `psma mirror cancel ${unit.name}, then try again.` },
     );
   }
-  return begin(context, unit, { verb: "scale", size_bytes });
+  return begin(context, unit, { verb: "scale", size_bytes, ...deadlineFrom(context, wish) });
 }
 
 /** Begins a switch to the mirror that is there. @throws {PsmaError} state/busy, state/no-mirror, sys/permission */
-export async function beginSwitch(context: AgentContext, unit: VolumeUnit): Promise<Operation> {
+export async function beginSwitch(
+  context: AgentContext,
+  unit: VolumeUnit,
+  wish: Wish = {},
+): Promise<Operation> {
   const { mirror } = await statusFor(context, unit, "switch");
   if (!mirror) throw noMirror(unit, "switch");
   needGrowth(unit, "switch");
-  return begin(context, unit, { verb: "switch", size_bytes: mirror.target.size_bytes });
+  const { size_bytes } = mirror.target;
+  return begin(context, unit, { verb: "switch", size_bytes, ...deadlineFrom(context, wish) });
 }
 
 /**
@@ -116,6 +123,11 @@ export async function cancelMirror(context: AgentContext, unit: VolumeUnit): Pro
   }
   if (!status.mirror) throw noMirror(unit, "cancel");
   await giveUpMirror(context, unit, status.mirror);
+}
+
+function deadlineFrom({ clock }: AgentContext, { deadline_ms }: Wish): Pick<Intent, "deadline_at"> {
+  if (deadline_ms === undefined) return {};
+  return { deadline_at: new Date(clock.nowMs() + deadline_ms).toISOString() };
 }
 
 function begin(

@@ -11,6 +11,7 @@ import { backupOrder, settleGrowth, termsOf } from "./backup.ts";
 import type { MirrorOrder } from "./catalogue.ts";
 import { type AgentContext, pause, storeNamed } from "./context.ts";
 import { needGrowth } from "./growth.ts";
+import { guideMirror } from "./guidance.ts";
 import { addLeftover, growUnit, sweepLeftovers } from "./serving.ts";
 import type { VolumeUnit } from "./volume_unit.ts";
 
@@ -48,6 +49,7 @@ export async function carryOut(
   } else {
     await unit.exclusively(verb, () => ensureMirror(context, unit, size_bytes));
   }
+  await guideMirror(context, unit);
   const mirror = await waitSynced(context, unit);
   return verb === "mirror" ? mirror : await cutOver(context, unit, verb);
 }

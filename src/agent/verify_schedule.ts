@@ -35,8 +35,7 @@ export async function verifyWhenDue(context: AgentContext, unit: VolumeUnit): Pr
       }
     }
     if (backup_status?.state !== "frozen") return;
-    const last = await plane.command("verifyStatus", { volume: name, side: "backup" });
-    if (!isVerifyDue({ every_ms, now_ms, last })) return;
+    if (!isVerifyDue({ every_ms, now_ms, last: backup_status.verify })) return;
     await beginVerify(context, unit, { backup: true });
   } catch (error) {
     const { code, message } = toPsmaError(error);

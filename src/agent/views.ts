@@ -168,8 +168,8 @@ export interface Agent {
   history(name: string, query: HistoryQuery): Promise<readonly { at_ms: number; value: number }[]>;
   plan(name: string): Promise<Plan>;
   mirror(name: string): Promise<MirrorStatus | null>;
-  /** @param options.size_bytes of the target; default: what the plan asks for. */
-  startMirror(name: string, options: { size_bytes?: number }): Promise<Operation>;
+  /** @param order.size_bytes of the target; default: what the plan asks for. */
+  startMirror(name: string, order: ScaleOrder): Promise<Operation>;
   pauseMirror(name: string): Promise<MirrorStatus>;
   resumeMirror(name: string): Promise<MirrorStatus>;
   cancelMirror(name: string): Promise<void>;
@@ -177,9 +177,9 @@ export interface Agent {
   verifyMirror(name: string, options: VerifyOptions): Promise<Operation>;
   stopVerify(name: string): Promise<VerifyStatus>;
   /** A scaling event: mirror where needed, switch, grow. */
-  scale(name: string, options: { size_bytes?: number }): Promise<Operation>;
+  scale(name: string, order: ScaleOrder): Promise<Operation>;
   /** Cuts over to the mirror that is there, and grows. */
-  switchVolume(name: string): Promise<Operation>;
+  switchVolume(name: string, order?: Wish): Promise<Operation>;
   /** Deletes the backup. */
   /** @throws {PsmaError} state/would-lose unless what was written since the backup was frozen may be lost. */
   rollback(name: string, options?: { discard_changes?: boolean }): Promise<Operation>;
@@ -191,6 +191,16 @@ export interface Agent {
   subscribe(onEvent: (event: AgentEvent) => void, signal: AbortSignal): void;
   /** Counter pages by volume (layout: codec/counters.ts is the agent's business: named values come out). */
   metrics(): Promise<readonly MetricFamily[]>;
+}
+
+/** How soon an operator wants something. */
+export interface Wish {
+  /** From now on; 0: at once, whatever that costs the application. Absent: as fast as the application lets it. */
+  readonly deadline_ms?: number;
+}
+
+export interface ScaleOrder extends Wish {
+  readonly size_bytes?: number;
 }
 
 /** One family of Prometheus's text format. */

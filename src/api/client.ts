@@ -20,10 +20,12 @@ import type {
   MirrorStatus,
   Operation,
   Plan,
+  ScaleOrder,
   VerifyOptions,
   VerifyResult,
   VerifyStatus,
   VolumeView,
+  Wish,
 } from "../agent/mod.ts";
 import { decodeEvents } from "./event_stream.ts";
 
@@ -138,8 +140,8 @@ export class AgentClient implements Disposable {
     return this.#get(at(name, "mirror"));
   }
 
-  startMirror(name: string, size: { size_bytes?: number }): Promise<Operation> {
-    return this.#post(at(name, "mirror/start"), size);
+  startMirror(name: string, order: ScaleOrder): Promise<Operation> {
+    return this.#post(at(name, "mirror/start"), order);
   }
 
   pauseMirror(name: string): Promise<MirrorStatus> {
@@ -162,12 +164,12 @@ export class AgentClient implements Disposable {
     return this.#post(at(name, "mirror/verify/stop"));
   }
 
-  scale(name: string, size: { size_bytes?: number }): Promise<Operation> {
-    return this.#post(at(name, "scale"), size);
+  scale(name: string, order: ScaleOrder): Promise<Operation> {
+    return this.#post(at(name, "scale"), order);
   }
 
-  switchVolume(name: string): Promise<Operation> {
-    return this.#post(at(name, "switch"));
+  switchVolume(name: string, order: Wish = {}): Promise<Operation> {
+    return this.#post(at(name, "switch"), order);
   }
 
   /** @throws {PsmaError} state/would-lose unless what was written since the backup was frozen may be lost. */

@@ -165,6 +165,7 @@ const BackupSchema = z.object({
   reason: z.string().nullable(),
   complete: z.boolean(),
   written_bytes: bytes,
+  verify: VerifySchema.nullable(),
   dirty_bytes: bytes.nullable(),
   lag_ms: z.number().nullable(),
 }).openapi("Backup");
@@ -280,9 +281,16 @@ export const CreateVolumeSchema = z.strictObject({
   frontend: z.enum(["auto", "ublk", "fuse", "nbd"]).optional(),
 }).openapi("CreateVolume");
 
-export const SizeSchema = z.strictObject({
+/** A longer one is none. */
+const DEADLINE_MS_MAX = 366 * 86_400_000;
+
+export const WishSchema = z.strictObject({
+  deadline_ms: z.number().int().nonnegative().max(DEADLINE_MS_MAX).optional(),
+}).openapi("Wish");
+
+export const ScaleOrderSchema = WishSchema.extend({
   size_bytes: bytes.positive().optional(),
-}).openapi("Size");
+}).openapi("ScaleOrder");
 
 export const StartVerifySchema = z.strictObject({
   max_rate_bytes_per_s: z.number().int().positive().optional(),

@@ -6,7 +6,7 @@
 import { formatSize, PsmaError, toPsmaError } from "../core/mod.ts";
 import { COUNTER } from "../codec/mod.ts";
 import type { Mirror } from "../mirror/mod.ts";
-import type { BackupStatus, MirrorStatus } from "./messages.ts";
+import type { BackupStatus, MirrorStatus, VerifyStatus } from "./messages.ts";
 import type { MirrorControl } from "./mirror_control.ts";
 import type { Switching } from "./switching.ts";
 import type { VolumeParts } from "./volume_opening.ts";
@@ -36,8 +36,8 @@ export class BackupControl {
       : undefined;
   }
 
-  /** @param mirror the volume's, whatever it leads to. */
-  status(mirror: MirrorStatus | null): BackupStatus | null {
+  /** @param mirror the volume's, whatever it leads to. @param verify of the backup. */
+  status(mirror: MirrorStatus | null, verify: VerifyStatus | null): BackupStatus | null {
     const { backup, backup_mode, backup_rest, last_cutover } = this.parts.manifest.current;
     if (!backup) return null;
     const followed = this.#followed;
@@ -48,6 +48,7 @@ export class BackupControl {
       reason: backup_rest?.reason ?? null,
       complete: followed ? followed.isReady : backup_rest?.complete ?? true,
       written_bytes: followed ? 0 : this.#writtenBytes - this.#writtenBefore,
+      verify: followed ? null : verify,
       mirror: followed ? mirror : null,
     };
   }

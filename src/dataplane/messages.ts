@@ -111,6 +111,8 @@ export interface BackupStatus {
   readonly complete: boolean;
   /** Written since it was frozen, as far as this process knows: bytes, at least. */
   readonly written_bytes: number;
+  /** The scrub of this very backup that runs, or ran last; null when there was none, and while it is followed. */
+  readonly verify: VerifyStatus | null;
   /** The mirror that follows; null where there is none. */
   readonly mirror: MirrorStatus | null;
 }

@@ -88,7 +88,7 @@ export class ServedVolume {
       epoch,
       active,
       backup,
-      backup_status: this.#backups.status(mirror),
+      backup_status: this.#backups.status(mirror, this.#verifications.statusOfThis("backup")),
       allocated_bytes: this.volume.active.allocatedBytes() ?? null,
       connected: this.volume.active.connected,
       fenced: this.volume.active.fenced === true,

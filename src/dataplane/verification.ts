@@ -104,6 +104,12 @@ export class Verification {
     return record ? this.#statusOf(record) : null;
   }
 
+  /** The same, when it is of what there is now; null also when it was of a mirror or backup that is gone. */
+  statusOfThis(): VerifyStatus | null {
+    const status = this.status();
+    return this.#now()?.of === this.subject.of() ? status : null;
+  }
+
   /** Keeps where it is, and reads nothing any more. After this its subject may end. */
   async close(): Promise<void> {
     const verify = this.#verify;

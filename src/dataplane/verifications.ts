@@ -43,6 +43,10 @@ export class Verifications {
     return this.#of[side].status();
   }
 
+  statusOfThis(side: Side): VerifyStatus | null {
+    return this.#of[side].statusOfThis();
+  }
+
   /** The backup is about to go, or to be written: nobody reads it any more. */
   async leaveBackup(): Promise<void> {
     await this.#of.backup.close();

@@ -41,8 +41,11 @@ const SENTENCES: Readonly<Record<ReasonCode, Say>> = {
   clean: () => "Nothing is to be copied.",
   incomplete: (n) => `The target is not complete: it lacks ${formatSize(n("dirty_bytes"))}.`,
   rpo: (n) =>
-    `${formatSize(n("dirty_bytes"))} are copied in about ${formatDuration(n("took_ms"))}, and no ` +
-    `write is to wait longer than ${formatDuration(n("rpo_ms"))}.`,
+    `${
+      formatSize(n("dirty_bytes"))
+    } are dirty; with what becomes so until then a round takes about ` +
+    `${formatDuration(n("took_ms"))}, and no write is to wait longer than ` +
+    `${formatDuration(n("rpo_ms"))}.`,
   quiet: (n) =>
     `The application is predicted to be quieter then: ${rounded(n("load_iops"))} requests per ` +
     `second, against ${rounded(n("load_latest_iops"))} if it waited.`,

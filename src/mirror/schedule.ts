@@ -24,7 +24,11 @@ export interface ScheduleTerms extends Ceilings {
 export interface ScheduleInput {
   readonly nowMs: number;
   readonly terms: ScheduleTerms;
+  /** No more can become dirty. */
+  readonly volumeBytes: number;
   readonly dirtyBytes: number;
+  /** Written through to both sides and to be compared before the mirror is ready. */
+  readonly unverifiedBytes: number;
   /** When the oldest write was acknowledged that the target lacks; null: before anything is known of. */
   readonly oldestWriteMs: number | null;
   /** What copying can do, measured; null: not yet. */
@@ -66,6 +70,11 @@ const MARGIN = 1.25, ENDING_MS = 200, ENDING_SHARE = 0.1;
 const PAUSE_SHARE = 0.1, PAUSE_MS_MAX = 1000, PAUSE_ROUNDS = 4;
 /** Not to be urged on beyond this, however late: the application lives too. */
 const URGENT_BYTES_PER_S_MAX = 256 * 2 ** 20;
+/**
+ * Shares of the RPO: a round that takes longer than expected is to end so long before it is over, and hurries at
+ * most so much for that; once it is late there is no hurry any more.
+ */
+const RESERVE_SHARE = 0.02, HURRY_SHARE = 0.005, CATCH_UP_SHARE = 0.1, HURRY_MS_MIN = 1000;
 /** As the time of need comes near, no write waits longer than this share of what is left. */
 const DEADLINE_SHARE = 0.25, DEADLINE_RPO_MS_MIN = 1000;
 /** Quieter by this factor is worth the copies that are made again; a burst is this many times as much. */
@@ -116,7 +125,7 @@ function factsOf(input: ScheduleInput, spans: readonly CeilingSpan[]): Facts {
   );
   const endingMs = Math.min(ENDING_MS, ENDING_SHARE * rpoMs);
   const endOf = (atMs: number) => {
-    const bytes = dirtyBytes + grownUntil(input, atMs);
+    const bytes = Math.min(dirtyBytes + grownUntil(input, atMs), input.volumeBytes);
     return atMs + MARGIN * copyingMs(bytes, atMs, rate, spans) + endingMs;
   };
   const oldest = input.oldestWriteMs;
@@ -341,13 +350,18 @@ function ratesOf(input: ScheduleInput, facts: Facts, ceiling: number | null): Ra
   const { nowMs, terms, dirtyBytes, deadlineMs, oldestWriteMs } = input;
   const because: Reason[] = [];
   const needs = [terms.min_rate_bytes_per_s];
-  if (deadlineMs !== null && dirtyBytes > 0) {
+  const leftBytes = dirtyBytes + input.unverifiedBytes;
+  if (deadlineMs !== null && leftBytes > 0) {
     const leftMs = deadlineMs - nowMs;
-    needs.push(urgent(dirtyBytes, leftMs, terms.resync_interval_ms));
+    needs.push(urgent(leftBytes, leftMs));
     because.push(deadlineReason(input, facts, leftMs));
   }
   if (oldestWriteMs !== null && dirtyBytes > 0) {
-    needs.push(urgent(dirtyBytes, facts.dueMs - nowMs, facts.rpoMs));
+    const leftMs = facts.dueMs - nowMs;
+    const withinMs = leftMs > 0
+      ? Math.max(leftMs - RESERVE_SHARE * facts.rpoMs, HURRY_SHARE * facts.rpoMs)
+      : CATCH_UP_SHARE * facts.rpoMs;
+    needs.push(urgent(dirtyBytes, Math.max(withinMs, HURRY_MS_MIN)));
   }
   if (!facts.keepsRpo && ceiling !== null && ceiling < facts.rate) {
     because.push({ code: "ceiling", numbers: { ceiling_bytes_per_s: ceiling } });
@@ -362,10 +376,10 @@ function ratesOf(input: ScheduleInput, facts: Facts, ceiling: number | null): Ra
   };
 }
 
-/** The rate at which so much is copied in the time that is left; when that is over, in a tenth of the RPO. */
-function urgent(bytes: number, leftMs: number, rpoMs: number): number {
-  const withinMs = Math.max(leftMs, rpoMs * PAUSE_SHARE, 1000);
-  return Math.min(URGENT_BYTES_PER_S_MAX, MARGIN * bytes / withinMs * 1000);
+/** The rate at which so much is copied in the time that is left; when that is over, as fast as may be. */
+function urgent(bytes: number, leftMs: number): number {
+  if (leftMs <= 0) return URGENT_BYTES_PER_S_MAX;
+  return Math.min(URGENT_BYTES_PER_S_MAX, MARGIN * bytes / leftMs * 1000);
 }
 
 function deadlineReason(input: ScheduleInput, facts: Facts, left_ms: number): Reason {

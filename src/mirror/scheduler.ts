@@ -6,7 +6,7 @@
  * decides alone: rounds as late as the RPO allows.
  */
 import { type Clock, formatDuration, formatSize } from "../core/mod.ts";
-import type { MirrorLink, MirrorTerms, Volume } from "../volume/mod.ts";
+import type { ChangeMap, Counters, MirrorLink, MirrorTerms } from "../volume/mod.ts";
 import type { MirrorEventSink } from "./events.ts";
 import { type Behind, Lag } from "./lag.ts";
 import type { PaceLimits } from "./pace.ts";
@@ -36,8 +36,13 @@ export interface Scheduled {
 }
 
 export interface SchedulerOptions {
-  readonly volume: Volume;
-  readonly link: MirrorLink;
+  readonly volume: {
+    readonly sizeBytes: number;
+    readonly counters: Pick<Counters, "writtenBytes">;
+  };
+  readonly link: Pick<MirrorLink, "changedBytes" | "unverifiedBytes"> & {
+    readonly map: Pick<ChangeMap, "dirtyBytes">;
+  };
   readonly clock: Clock;
   readonly terms: MirrorTerms;
   readonly progress: Progress;
@@ -48,12 +53,27 @@ export interface SchedulerOptions {
 const WRITTEN_SPAN_MS = 60_000, DIRTY_PER_WRITTEN_MAX = 16;
 /** Between two looks at a volume that changes, and at least so many of them in an RPO. */
 const LOOK_MS_MAX = 1000, LOOKS_PER_RPO = 10;
-/** Changes of mind are told so often at most, those of a limit sooner. */
-const TELL_EVERY_MS = 60_000, TELL_LIMITS_EVERY_MS = 10_000;
+/** Changes of mind are told so often at most. */
+const TELL_EVERY_MS = 10_000, TELL_RPO_EVERY_MS = 60_000;
 /** A floor that moved less is the same floor. */
 const FLOOR_CHANGE = 0.5, FLOOR_WORTH_TELLING = 24 * 2 ** 20;
 /** That there is nothing to do, nothing to choose, or that a round has just ended. */
 const NO_DECISION: ReadonlySet<ReasonCode> = new Set(["clean", "incomplete", "spacing"]);
+/** What decides about rates, also of a round under way. */
+const LIMITS: ReadonlySet<ReasonCode> = new Set([
+  "deadline",
+  "too-slow",
+  "late",
+  "ceiling",
+  "window",
+]);
+
+/** The decision that was told last; `atMs` is monotonic. */
+interface Told {
+  readonly plan: readonly ReasonCode[];
+  readonly limits: string;
+  readonly atMs: number;
+}
 
 export class Scheduler {
   readonly #options: SchedulerOptions;
@@ -67,7 +87,9 @@ export class Scheduler {
   /** Monotonic. */
   #roundBeganMs: number | undefined;
   #lastRound: { endedMs: number; tookMs: number } | null = null;
-  #told = { plan: "", limits: "0 null", atMs: -Infinity };
+  #told: Told;
+  /** When each plan was told last; monotonic. */
+  readonly #plansTold = new Map<string, number>();
   #missed = false;
   #missedToldMs = -Infinity;
 
@@ -79,6 +101,8 @@ export class Scheduler {
     this.#writtenBytes = volume.counters.writtenBytes;
     this.#lag = new Lag({ nowMs: this.#lookedMs, changedBytes: link.changedBytes });
     this.#decision = this.#decide();
+    const limits = `0 ${this.#decision.ceilingBytesPerSecond}`;
+    this.#told = { plan: [], limits, atMs: -Infinity };
   }
 
   setTerms(terms: MirrorTerms): void {
@@ -173,7 +197,7 @@ export class Scheduler {
   }
 
   #decide(): ScheduleDecision {
-    const { clock, link, progress } = this.#options;
+    const { clock, link, progress, volume } = this.#options;
     const nowMs = clock.nowMs(), monotonicMs = clock.monotonicMs();
     const wall = (atMs: number) => nowMs - (monotonicMs - atMs);
     const { oldestMs, changedMs } = this.#lag;
@@ -184,7 +208,9 @@ export class Scheduler {
     return decide({
       nowMs,
       terms: this.#terms,
+      volumeBytes: volume.sizeBytes,
       dirtyBytes: link.map.dirtyBytes,
+      unverifiedBytes: link.unverifiedBytes,
       oldestWriteMs: oldestMs === undefined ? null : wall(oldestMs ?? monotonicMs),
       copyBytesPerSecond: progress.capacity,
       dirtyBytesPerSecond: dirty,
@@ -215,15 +241,19 @@ export class Scheduler {
       : Math.round(Math.log(floorBytesPerSecond) / FLOOR_CHANGE);
     const told = this.#told, limits = `${floor} ${ceilingBytesPerSecond}`;
     // While a round is under way only its limits are decided.
-    const plan = this.#roundBeganMs === undefined
-      ? because.map(({ code }) => code).filter((code) => !NO_DECISION.has(code))
-      : [];
-    const key = plan.join(" ");
-    const isNewPlan = key !== "" && key !== told.plan, isNewLimit = limits !== told.limits;
+    const isCopying = this.#roundBeganMs !== undefined;
+    const counts = (code: ReasonCode) => isCopying ? LIMITS.has(code) : !NO_DECISION.has(code);
+    const plan = because.map(({ code }) => code).filter(counts), key = plan.join(" ");
+    const before = isCopying ? told.plan.filter(counts) : told.plan;
+    const isNewPlan = key !== "" && key !== before.join(" "), isNewLimit = limits !== told.limits;
     if (!isNewPlan && !isNewLimit) return;
     const now = clock.monotonicMs();
-    if (now - told.atMs < (isNewLimit ? TELL_LIMITS_EVERY_MS : TELL_EVERY_MS)) return;
-    this.#told = { plan: key === "" ? told.plan : key, limits, atMs: now };
+    // A mind that goes to and fro within one RPO is told once.
+    const again = (this.#plansTold.get(key) ?? -Infinity) + this.#terms.resync_interval_ms;
+    if (!isNewLimit && now < again) return;
+    if (now - told.atMs < TELL_EVERY_MS) return;
+    this.#plansTold.set(key, now);
+    this.#told = { plan: key === "" ? told.plan : plan, limits, atMs: now };
     const { oldestMs } = this.#lag;
     const sentences = [...because.map(sentenceOf), limitsSentence(limitsOf(this.#decision))];
     emit("mirror.scheduled", "info", sentences.join(" "), {
@@ -261,7 +291,7 @@ export class Scheduler {
     const { clock, emit, progress, link } = this.#options;
     const rpo_ms = this.#terms.resync_interval_ms, lag_ms = this.lagMs ?? 0;
     const isMissed = lag_ms > rpo_ms, now = clock.monotonicMs();
-    if (isMissed === this.#missed || now - this.#missedToldMs < TELL_EVERY_MS) return;
+    if (isMissed === this.#missed || now - this.#missedToldMs < TELL_RPO_EVERY_MS) return;
     this.#missed = isMissed;
     this.#missedToldMs = now;
     const data = {

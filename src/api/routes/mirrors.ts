@@ -5,7 +5,7 @@ import type { RouteContext } from "../context.ts";
 import {
   MirrorSchema,
   OperationSchema,
-  SizeSchema,
+  ScaleOrderSchema,
   StartVerifySchema,
   VerifySchema,
   VolumeParameter,
@@ -40,12 +40,12 @@ export function addMirrorRoutes(app: OpenAPIHono, { agent }: RouteContext): void
       path: "/v1/volumes/{volume}/mirror/start",
       summary: "Have a target made and fill it",
       security: guarded,
-      request: { params, body: body(SizeSchema) },
+      request: { params, body: body(ScaleOrderSchema) },
       responses: { 202: json(OperationSchema, "Begun"), ...faults },
     }),
     async (context) => {
-      const size = withoutUndefined(context.req.valid("json"));
-      const operation = await agent.startMirror(context.req.valid("param").volume, size);
+      const order = withoutUndefined(context.req.valid("json"));
+      const operation = await agent.startMirror(context.req.valid("param").volume, order);
       context.header("location", locationOf(operation));
       return context.json(operation, 202);
     },

@@ -7,9 +7,10 @@ import {
   DetachSchema,
   OperationSchema,
   RollbackSchema,
-  SizeSchema,
+  ScaleOrderSchema,
   VolumeParameter,
   VolumeSchema,
+  WishSchema,
 } from "../schemas.ts";
 import { body, guarded, json, problem } from "./describe.ts";
 
@@ -134,12 +135,12 @@ function addOperations(app: OpenAPIHono, agent: Agent): void {
       path: "/v1/volumes/{volume}/scale",
       summary: "Mirror where needed, switch, grow",
       security: guarded,
-      request: { params: VolumeParameter, body: body(SizeSchema) },
+      request: { params: VolumeParameter, body: body(ScaleOrderSchema) },
       responses: answers,
     }),
     async (context) => {
-      const size = withoutUndefined(context.req.valid("json"));
-      const operation = await agent.scale(context.req.valid("param").volume, size);
+      const order = withoutUndefined(context.req.valid("json"));
+      const operation = await agent.scale(context.req.valid("param").volume, order);
       context.header("location", locationOf(operation));
       return context.json(operation, 202);
     },
@@ -161,27 +162,37 @@ function addOperations(app: OpenAPIHono, agent: Agent): void {
       return context.json(operation, 202);
     },
   );
-  const verbs = [
-    ["switch", "switchVolume", "Cut over to the mirror that is there, and grow"],
-    ["retire", "retire", "Delete the backup"],
-  ] as const;
-  for (const [verb, method, summary] of verbs) {
-    app.openapi(
-      createRoute({
-        method: "post",
-        path: `/v1/volumes/{volume}/${verb}`,
-        summary,
-        security: guarded,
-        request: { params: VolumeParameter },
-        responses: answers,
-      }),
-      async (context) => {
-        const operation = await agent[method](context.req.valid("param").volume);
-        context.header("location", locationOf(operation));
-        return context.json(operation, 202);
-      },
-    );
-  }
+  app.openapi(
+    createRoute({
+      method: "post",
+      path: "/v1/volumes/{volume}/switch",
+      summary: "Cut over to the mirror that is there, and grow",
+      security: guarded,
+      request: { params: VolumeParameter, body: { ...body(WishSchema), required: false } },
+      responses: answers,
+    }),
+    async (context) => {
+      const wish = withoutUndefined(context.req.valid("json"));
+      const operation = await agent.switchVolume(context.req.valid("param").volume, wish);
+      context.header("location", locationOf(operation));
+      return context.json(operation, 202);
+    },
+  );
+  app.openapi(
+    createRoute({
+      method: "post",
+      path: "/v1/volumes/{volume}/retire",
+      summary: "Delete the backup",
+      security: guarded,
+      request: { params: VolumeParameter },
+      responses: answers,
+    }),
+    async (context) => {
+      const operation = await agent.retire(context.req.valid("param").volume);
+      context.header("location", locationOf(operation));
+      return context.json(operation, 202);
+    },
+  );
 }
 
 export function locationOf({ id }: Operation): string {

@@ -5,6 +5,7 @@ import { parseSize, PsmaError } from "../../core/mod.ts";
 import { formatMirror, formatMirrorProgress } from "../mirror_text.ts";
 import { followOperation } from "../progress.ts";
 import { formatVerify, formatVerifyLine, formatVerifyProgress } from "../verify_text.ts";
+import { DEADLINE_OPTION, sizeOf, URGENT_OPTION, wishOf } from "./orders.ts";
 import { group, type Session, type Start, verb } from "../verb.ts";
 
 export function mirrorVerbs(start: Start): Command {
@@ -33,11 +34,14 @@ function startVerb(start: Start): Command {
   ])
     .argument("<volume>")
     .option("--size <size>", "the target's size (default: what the plan asks for)")
+    .option(...DEADLINE_OPTION)
+    .option(...URGENT_OPTION)
     .option("--no-wait", "do not wait until it is filled")
     .action((volume, options) =>
       start(options, async (session) => {
         const agent = await session.agent();
-        const begun = await agent.startMirror(volume, sizeOf(options.size));
+        const order = { ...sizeOf(options.size), ...wishOf(options) };
+        const begun = await agent.startMirror(volume, order);
         await followOperation(session, begun, options.wait);
       })
     ) as never;
@@ -125,9 +129,4 @@ function cancelVerb(start: Start): Command {
 async function cancel(session: Session, volume: string): Promise<void> {
   await (await session.agent()).cancelMirror(volume);
   session.answer({ cancelled: true, volume }, () => `Gave the mirror of ${volume} up.`);
-}
-
-/** A size option as the API takes it. */
-export function sizeOf(size: string | undefined): { size_bytes?: number } {
-  return size === undefined ? {} : { size_bytes: parseSize(size) };
 }

@@ -1,10 +1,9 @@
 /** `psma scale`, `psma switch`, `psma rollback`, `psma retire`: what happens to a volume by an operator's will. */
 import type { Command } from "@commander-js/extra-typings";
-import type { AgentClient, Operation } from "../../api/client.ts";
 import { PsmaError } from "../../core/mod.ts";
 import { followOperation } from "../progress.ts";
 import { type Start, verb } from "../verb.ts";
-import { sizeOf } from "./mirror.ts";
+import { DEADLINE_OPTION, sizeOf, URGENT_OPTION, wishOf } from "./orders.ts";
 
 export function scaleVerb(start: Start): Command {
   return verb(
@@ -12,26 +11,40 @@ export function scaleVerb(start: Start): Command {
     "Switch to a larger volume (making and filling it first where needed) and grow",
     [
       "psma scale data --size 20GiB",
+      "psma scale data --size 20GiB --deadline 10m",
       "psma scale data --size 20GiB --no-wait",
     ],
   )
     .argument("<volume>")
     .option("--size <size>", "the new size (default: what the plan asks for)")
+    .option(...DEADLINE_OPTION)
+    .option(...URGENT_OPTION)
     .option("--no-wait", "do not wait for the end")
     .action((volume, options) =>
       start(options, async (session) => {
-        const begun = await (await session.agent()).scale(volume, sizeOf(options.size));
+        const order = { ...sizeOf(options.size), ...wishOf(options) };
+        const begun = await (await session.agent()).scale(volume, order);
         await followOperation(session, begun, options.wait);
       })
     ) as never;
 }
 
 export function switchVerb(start: Start): Command {
-  return simpleVerb(start, {
-    name: "switch",
-    about: "Cut over to the mirror now, and grow",
-    begin: (agent, volume) => agent.switchVolume(volume),
-  });
+  return verb("switch", "Cut over to the mirror now, and grow", [
+    "psma switch data",
+    "psma switch data --urgent",
+  ])
+    .argument("<volume>")
+    .option(...DEADLINE_OPTION)
+    .option(...URGENT_OPTION)
+    .option("--no-wait", "do not wait for the end")
+    .option("--yes", "accepted, not needed")
+    .action((volume, options) =>
+      start(options, async (session) => {
+        const begun = await (await session.agent()).switchVolume(volume, wishOf(options));
+        await followOperation(session, begun, options.wait);
+      })
+    ) as never;
 }
 
 export function rollbackVerb(start: Start): Command {
@@ -62,36 +75,19 @@ export function rollbackVerb(start: Start): Command {
 }
 
 export function retireVerb(start: Start): Command {
-  return simpleVerb(start, {
-    name: "retire",
-    about: "Delete the backup and give its space back",
-    begin: (agent, volume) => agent.retire(volume),
-    confirm: "This deletes the former source, the only way back. Add --yes when that is meant.",
-  });
-}
-
-interface SimpleVerb {
-  readonly name: string;
-  readonly about: string;
-  readonly begin: (agent: AgentClient, volume: string) => Promise<Operation>;
-  /** Why --yes is asked for. */
-  readonly confirm?: string;
-}
-
-function simpleVerb(start: Start, { name, about, begin, confirm }: SimpleVerb): Command {
-  const example = confirm === undefined ? `psma ${name} data` : `psma ${name} data --yes`;
-  return verb(name, about, [example])
+  return verb("retire", "Delete the backup and give its space back", ["psma retire data --yes"])
     .argument("<volume>")
     .option("--no-wait", "do not wait for the end")
-    .option("--yes", confirm === undefined ? "accepted, not needed" : "it is meant")
+    .option("--yes", "it is meant")
     .action((volume, options) =>
       start(options, async (session) => {
-        if (confirm !== undefined && !options.yes) {
-          throw new PsmaError("usage/confirm", `Cannot ${name} ${volume}: --yes is missing`, {
-            hint: confirm,
+        if (!options.yes) {
+          throw new PsmaError("usage/confirm", `Cannot retire ${volume}: --yes is missing`, {
+            hint:
+              "This deletes the former source, the only way back. Add --yes when that is meant.",
           });
         }
-        await followOperation(session, await begin(await session.agent(), volume), options.wait);
+        await followOperation(session, await (await session.agent()).retire(volume), options.wait);
       })
     ) as never;
 }

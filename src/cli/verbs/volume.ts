@@ -3,6 +3,7 @@ import type { Command } from "@commander-js/extra-typings";
 import type { VolumeView } from "../../api/client.ts";
 import { formatSize, parseSize, PsmaError } from "../../core/mod.ts";
 import { formatPairs } from "../table.ts";
+import { formatVerifyLine } from "../verify_text.ts";
 import { group, type Session, type Start, verb } from "../verb.ts";
 import { formatTimeToFull, formatVolumes } from "./status.ts";
 
@@ -142,13 +143,16 @@ function answerVolume(session: Session, volume: VolumeView): void {
 }
 
 function formatBackup(backup: NonNullable<VolumeView["backup"]>): string {
-  const { store, size_bytes, mode, state, frozen_at, reason, complete, dirty_bytes } = backup;
+  const { store, size_bytes, mode, state, frozen_at, reason, complete, dirty_bytes, verify } =
+    backup;
   const where = `${store}, ${formatSize(size_bytes)}`;
   if (state === "in-step") return `${where}, ${mode}: has every acknowledged write`;
   if (state === "behind") return `${where}, ${mode}: lacks ${formatSize(dirty_bytes ?? 0)}`;
   const since = frozen_at === null ? "" : ` since ${frozen_at}`;
   const why = reason === null ? "" : ` (${reason})`;
-  return `${where}, frozen${since}${why}${complete ? "" : "; incomplete: no way back"}`;
+  const scrub = verify === null ? "never" : formatVerifyLine(verify);
+  return `${where}, frozen${since}${why}${complete ? "" : "; incomplete: no way back"}; ` +
+    `verified: ${scrub}`;
 }
 
 function placeOf(exported: VolumeView["exports"][number]): string {

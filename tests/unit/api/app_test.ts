@@ -90,7 +90,14 @@ const CHANGES: readonly (readonly [string, string, string | undefined, unknown[]
     size_bytes: 8192,
   }], 202],
   ["POST", "/v1/volumes/data/scale", "{}", ["scale", "data", {}], 202],
-  ["POST", "/v1/volumes/data/switch", undefined, ["switchVolume", "data"], 202],
+  ["POST", "/v1/volumes/data/scale", '{"size_bytes":9,"deadline_ms":60000}', ["scale", "data", {
+    size_bytes: 9,
+    deadline_ms: 60000,
+  }], 202],
+  ["POST", "/v1/volumes/data/switch", undefined, ["switchVolume", "data", {}], 202],
+  ["POST", "/v1/volumes/data/switch", '{"deadline_ms":0}', ["switchVolume", "data", {
+    deadline_ms: 0,
+  }], 202],
   ["POST", "/v1/volumes/data/rollback", undefined, ["rollback", "data", {}], 202],
   ["POST", "/v1/volumes/data/rollback", '{"discard_changes":true}', ["rollback", "data", {
     discard_changes: true,

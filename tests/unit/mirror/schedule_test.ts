@@ -23,7 +23,9 @@ function input(changes: Partial<ScheduleInput> = {}): ScheduleInput {
   return {
     nowMs: NOW,
     terms: TERMS,
+    volumeBytes: 2 ** 40,
     dirtyBytes: 600 * MIB,
+    unverifiedBytes: 0,
     oldestWriteMs: NOW - MINUTE_MS,
     copyBytesPerSecond: 10 * MIB,
     dirtyBytesPerSecond: 0,
@@ -125,6 +127,22 @@ Deno.test("decide() asks for more the nearer the time of need is", () => {
   ok((next(decide(input({ predicted, deadlineMs: NOW + 10 * MINUTE_MS }))) ?? 9) < 2);
 });
 
+Deno.test("decide() takes a short burst of writes for no reason to expect more than the volume holds", () => {
+  const burst = { volumeBytes: 1200 * MIB, dirtyBytesPerSecond: 100 * MIB };
+  const minutes = next(decide(input(burst))) ?? 0;
+  // 1.2 GiB take two minutes, two and a half with the margin.
+  ok(minutes > 55 && minutes < 57, `${minutes}`);
+});
+
+Deno.test("decide() without a deadline leaves the rate to the application, with one that is over to nobody", () => {
+  const floor = (changes: Partial<ScheduleInput>) => decide(input(changes)).floorBytesPerSecond;
+  ok(floor({ unverifiedBytes: 600 * MIB }) < MIB);
+  equal(floor({ deadlineMs: NOW }), 256 * MIB);
+  const compared = { deadlineMs: NOW + MINUTE_MS, dirtyBytes: 0, unverifiedBytes: 600 * MIB };
+  ok(floor(compared) > 10 * MIB, "what is to be compared counts");
+  equal(floor({ deadlineMs: NOW, dirtyBytes: 0 }), 0, "nothing is left to do");
+});
+
 Deno.test("decide() says when the RPO cannot be kept, and whether that is the ceiling's doing", () => {
   const late = decide(input({ oldestWriteMs: NOW - HOUR_MS + 10_000 }));
   deepEqual(codes(late), ["late", "rpo"]);
@@ -179,6 +197,8 @@ function chance(rng: Rng): ScheduleInput {
       rate_windows: Array.from({ length: rng.below(4) }, window),
       resync_interval_ms: rpoMs,
     },
+    volumeBytes: Infinity,
+    unverifiedBytes: rng.below(2) * rng.below(2 ** 30),
     dirtyBytes: rng.below(5) === 0 ? 0 : Math.floor(rng.float() * 2 ** (16 + rng.below(20))),
     oldestWriteMs: rng.below(8) === 0 ? null : NOW - rng.float() * rpoMs * 1.2,
     copyBytesPerSecond: rng.below(8) === 0 ? null : 2 ** (20 + rng.below(10)),
@@ -233,7 +253,10 @@ function playedEnd(given: ScheduleInput, beginsMs: number): number {
       : step.write_high_bytes_per_s * given.dirtyPerWritten;
   };
   let left = given.dirtyBytes, atMs = NOW;
-  for (; atMs < beginsMs; atMs += stepMs) left += dirtied(atMs) * stepMs / 1000;
+  for (; atMs < beginsMs; atMs += stepMs) {
+    left += dirtied(atMs) * Math.min(stepMs, beginsMs - atMs) / 1000;
+  }
+  atMs = beginsMs;
   for (; left > 0; atMs += stepMs) {
     const rate = given.copyBytesPerSecond ?? 50 * MIB;
     left -= Math.min(rate, ceilingAt(given.terms, atMs) ?? Infinity) * stepMs / 1000;
