@@ -17,7 +17,7 @@ export interface Aftermath extends FormerSource {
 }
 
 /** Nothing goes to the former source from the commit on. */
-export const FROZEN: Aftermath = {
+const FROZEN: Aftermath = {
   mode: "frozen",
   mirror: null,
   link: null,
@@ -50,11 +50,6 @@ export async function prepareReverse(
   const { map, unverified, log } = await directory.createMaps({ id, terms }, sizeBytes);
   const link = new MirrorLink(volume.active, map, unverified, log);
   volume.prepareReverse(link);
-  // What was not compared on the way there is not compared on the way back.
-  const before = volume.link?.unverified;
-  for (let chunk = before?.next(0) ?? -1; chunk >= 0; chunk = before?.next(chunk + 1) ?? -1) {
-    unverified.mark(chunk);
-  }
   const { calls, reactor } = context;
   const late = reactor.sleep(FLUSH_WITHIN_MS).then(() => -1);
   const isKnown = !isLost && await Promise.race([calls.flush(volume.active), late]) === 0;
