@@ -22,7 +22,7 @@ import { Nudge } from "./rounds.ts";
 import { Operations } from "./operations.ts";
 import { epochAtStore } from "./claiming.ts";
 import { closeUnit } from "./serving.ts";
-import { lockDirectory, makePrivateDirectory } from "./state_files.ts";
+import { lockDirectory, makeStateDirectory } from "./state_files.ts";
 import { StoreWatch } from "./store_watch.ts";
 import type { Agent } from "./views.ts";
 import { VolumeUnit } from "./volume_unit.ts";
@@ -53,7 +53,7 @@ export async function startAgent(options: StartAgent): Promise<RunningAgent> {
   const { config, log, clock, rng, version } = options;
   const { state_dir } = config;
   await using undo = new AsyncDisposableStack();
-  makePrivateDirectory(state_dir);
+  makeStateDirectory(state_dir);
   undo.use(lockDirectory(state_dir));
   const stopping = new AbortController();
   const catalogue = new Catalogue(`${state_dir}/catalogue.json`, rng);

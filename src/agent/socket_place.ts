@@ -1,6 +1,6 @@
 /** The one thing of the state directory that there is before the API's address is taken. */
 import type { AgentConfig } from "./config.ts";
-import { makePrivateDirectory } from "./state_files.ts";
+import { makeStateDirectory } from "./state_files.ts";
 
 /**
  * Makes the state directory if the API's socket is to be in it. Nobody else can listen in a directory that
@@ -8,5 +8,5 @@ import { makePrivateDirectory } from "./state_files.ts";
  * @throws {PsmaError} forbidden/state, io/state
  */
 export function makeSocketPlace({ api: { listen }, state_dir }: AgentConfig): void {
-  if ("path" in listen && listen.path.startsWith(`${state_dir}/`)) makePrivateDirectory(state_dir);
+  if ("path" in listen && listen.path.startsWith(`${state_dir}/`)) makeStateDirectory(state_dir);
 }

@@ -1,8 +1,8 @@
 /** The agent's own files: one owner, durable replacement, one agent at a time. */
 import { PsmaError, replaceFileSync } from "../core/mod.ts";
 
-/** Makes a directory that only its owner may enter; one that is there keeps its mode. */
-export function makePrivateDirectory(path: string): void {
+/** Makes the state directory, which only its owner may enter; one that is there keeps its mode. */
+export function makeStateDirectory(path: string): void {
   try {
     Deno.mkdirSync(path, { recursive: true, mode: 0o700 });
   } catch (cause) {

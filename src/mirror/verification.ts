@@ -2,7 +2,7 @@
 import type { Clock, Turns } from "../core/mod.ts";
 import type { MirrorLink, Range, Volume } from "../volume/mod.ts";
 import type { DigestChecks } from "./checks.ts";
-import { Doubts } from "./compare.ts";
+import { Doubts } from "./doubts.ts";
 import { Comparison } from "./comparison.ts";
 import type { Copier } from "./copier.ts";
 import type { Pacer } from "./pace.ts";
