@@ -7,6 +7,7 @@
  */
 import { PsmaError, type Rng } from "../core/mod.ts";
 import type { Placement } from "../dataplane/mod.ts";
+import { defaultMirror } from "./config_mirror.ts";
 import { DEFAULT_QUEUE_DEPTH, type VolumeConfig } from "./config_volume.ts";
 import type { Measured } from "./plan_need.ts";
 import { readFile, replaceFile } from "./state_files.ts";
@@ -66,16 +67,8 @@ interface CatalogueFile {
 const FORMAT = 1;
 const AGENT_ID_BYTES = 6;
 const MAX_VOLUMES = 1024;
-/** What an entry lacks that an earlier version wrote. */
+/** What an entry lacks that an earlier version wrote, beside what its mirror does. */
 const NEW_KEYS: Partial<VolumeConfig> = { device: false, queue_depth: DEFAULT_QUEUE_DEPTH };
-const NEW_MIRROR_KEYS: Partial<VolumeConfig["mirror"]> = {
-  min_rate_bytes_per_s: 0,
-  rate_windows: [],
-  deadline_safety_ms: 60_000,
-  durability: "power",
-  failover_after_ms: 5_000,
-  verify: { every_ms: null, max_rate_bytes_per_s: null },
-};
 
 export class Catalogue {
   readonly agent: string;
@@ -88,7 +81,7 @@ export class Catalogue {
     const file = decodeCatalogue(readFile(path), path);
     this.agent = file?.agent ?? rng.hex(AGENT_ID_BYTES);
     for (const entry of file?.volumes ?? []) {
-      const mirror = { ...NEW_MIRROR_KEYS, ...entry.spec.mirror };
+      const mirror = { ...defaultMirror(entry.spec.store, []), ...entry.spec.mirror };
       this.#entries.set(entry.name, { ...entry, spec: { ...NEW_KEYS, ...entry.spec, mirror } });
     }
     if (file === undefined) this.#save();
@@ -106,9 +99,7 @@ export class Catalogue {
   get(name: string): CatalogueEntry {
     const entry = this.#entries.get(name);
     if (entry) return entry;
-    throw new PsmaError("not-found/volume", `Cannot find volume ${name}: there is none`, {
-      hint: "psma volume list shows the volumes there are.",
-    });
+    throw noVolume(name);
   }
 
   /** Adds a volume, durably. @throws {PsmaError} state/exists, state/too-many */
@@ -162,6 +153,13 @@ export class Catalogue {
     };
     replaceFile(this.#path, JSON.stringify(file, null, 1) + "\n");
   }
+}
+
+/** What to say to somebody who names a volume that there is not. */
+export function noVolume(name: string): PsmaError {
+  return new PsmaError("not-found/volume", `Cannot find volume ${name}: there is none`, {
+    hint: "psma volume list shows the volumes there are.",
+  });
 }
 
 function decodeCatalogue(text: string | undefined, path: string): CatalogueFile | undefined {

@@ -36,7 +36,7 @@ const WINDOWS_MAX = 32;
 const DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 const EVERY_DAY = DAYS.map((_, day) => day);
 
-/** What a volume that is not in the configuration gets: the defaults of every key. */
+/** The default of every key: also for a volume that is not in the configuration. */
 export function defaultMirror(store: string, stores: readonly string[]): MirrorConfig {
   return {
     store: stores.find((one) => one !== store) ?? store,

@@ -4,6 +4,7 @@ import { type MirrorStatus, needFrontend, type VerifyStatus } from "../dataplane
 import { MAX_VOLUME_BYTES } from "../datastore/mod.ts";
 import { type Forecast, type Forecaster, isMetric, type Metric, METRICS } from "../forecast/mod.ts";
 import type { Sampler } from "../monitor/mod.ts";
+import { noVolume } from "./catalogue.ts";
 import { directoryOf } from "./config.ts";
 import { defaultMirror } from "./config_mirror.ts";
 import {
@@ -258,9 +259,7 @@ export class AgentDesk implements Agent {
   #unit(name: string): VolumeUnit {
     const unit = this.#parts.units.get(name);
     if (unit) return unit;
-    throw new PsmaError("not-found/volume", `Cannot find volume ${name}: there is none`, {
-      hint: "psma volume list shows the volumes there are.",
-    });
+    throw noVolume(name);
   }
 
   async #view(unit: VolumeUnit): Promise<VolumeView> {

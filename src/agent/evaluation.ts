@@ -17,9 +17,12 @@ const LEVELS = [0.1, 0.5, 0.9] as const;
 const BACKOFF_MAX_MS = 1_800_000;
 
 /** What a volume can hold, and what its fill is measured against: bytes. */
-export function usableBytes(unit: VolumeUnit, status: VolumeStatus): number {
+export function usableBytes(
+  unit: VolumeUnit,
+  { size_bytes }: Pick<VolumeStatus, "size_bytes">,
+): number {
   const use = unit.observation?.filesystem;
-  return use ? use.used_bytes + use.available_bytes : status.size_bytes;
+  return use ? use.used_bytes + use.available_bytes : size_bytes;
 }
 
 /** Forecasts used bytes against the usable size. @returns undefined where the history is too short. */

@@ -6,7 +6,7 @@ import { toPsmaError } from "../core/mod.ts";
 import type { Forecaster } from "../forecast/mod.ts";
 import type { Sampler } from "../monitor/mod.ts";
 import type { AgentContext } from "./context.ts";
-import { evaluateUnit } from "./evaluation.ts";
+import { evaluateUnit, usableBytes } from "./evaluation.ts";
 import { type Nudge, untilStopped } from "./rounds.ts";
 import { placesOf } from "./show.ts";
 import { verifyWhenDue } from "./verify_schedule.ts";
@@ -80,8 +80,7 @@ export async function runEvaluations(
 function crossedThreshold(unit: VolumeUnit): boolean {
   const { observation, config } = unit;
   if (!observation?.counters) return false;
-  const use = observation.filesystem;
-  const usable = use ? use.used_bytes + use.available_bytes : observation.counters.size_bytes;
+  const usable = usableBytes(unit, observation.counters);
   const before = unit.too_full;
   unit.too_full = observation.used_bytes >= config.scale.threshold * usable;
   return unit.too_full && !before;

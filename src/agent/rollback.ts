@@ -9,10 +9,9 @@ import { refreshAllocated } from "./allocation.ts";
 import { backupOrder } from "./backup.ts";
 import type { Intent } from "./catalogue.ts";
 import { type AgentContext, samePlace } from "./context.ts";
+import { CONVERGE_WITHIN_MS } from "./scaling_steps.ts";
 import { openUnit } from "./serving.ts";
 import type { VolumeUnit } from "./volume_unit.ts";
-
-const CONVERGE_WITHIN_MS = 120_000;
 
 /** What a rollback answers with. */
 export type RollbackResult = CutoverReport | { readonly epoch: number };

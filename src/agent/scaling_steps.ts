@@ -22,7 +22,8 @@ export interface ScaleResult extends CutoverReport {
 }
 
 const POLL_MS = 250;
-const CONVERGE_WITHIN_MS = 120_000;
+/** How long a mirror may take to get ready for a switch, there or back. */
+export const CONVERGE_WITHIN_MS = 120_000;
 const ID_BYTES = 6;
 /** A rate from less than this says more about latency than about throughput. */
 const RATE_SAMPLE_BYTES = 16 * 1024 * 1024;

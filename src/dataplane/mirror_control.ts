@@ -158,12 +158,8 @@ export class MirrorControl {
   }
 
   async pause(paused: boolean): Promise<void> {
-    const { emit, manifest } = this.parts;
-    const mirror = this.mirror;
-    await manifest.commit((now) => ({
-      ...now,
-      mirror: now.mirror ? { ...now.mirror, paused } : null,
-    }));
+    const { emit } = this.parts, { mirror } = this;
+    await this.#keep(mirror.record.id, { paused });
     if (paused) mirror.pause();
     else mirror.resume();
     emit(paused ? "mirror.paused" : "mirror.resumed", "info", "As asked for");

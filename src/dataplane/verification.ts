@@ -91,11 +91,10 @@ export class Verification {
 
   /** Ends the verify that runs; its cursor is kept. @throws {PsmaError} state/no-verify */
   async stop(): Promise<VerifyStatus> {
-    const { name } = this.parts.volume;
     await this.#verify?.stop();
     const record = this.#now();
     if (record) return this.#statusOf(record);
-    throw new PsmaError("state/no-verify", `Cannot stop the verify of ${name}: none is running`);
+    throw noVerify(this.parts.volume.name);
   }
 
   /** How the verify stands that runs or ran last; null when there never was one. */
@@ -188,6 +187,11 @@ export function busy(volume: string): PsmaError {
   return new PsmaError("state/verify", `Cannot verify ${volume}: a verify is under way`, {
     hint: `psma mirror verify ${volume} --stop ends it.`,
   });
+}
+
+/** What to say to somebody who wants to stop what does not run. */
+export function noVerify(volume: string): PsmaError {
+  return new PsmaError("state/no-verify", `Cannot stop the verify of ${volume}: none is running`);
 }
 
 const BLANK: VerifyRecord = {

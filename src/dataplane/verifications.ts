@@ -1,9 +1,8 @@
 /** The verifies of a volume: of its mirror and of its frozen backup, one at a time. */
-import { PsmaError } from "../core/mod.ts";
 import { BackupScrub } from "./backup_scrub.ts";
 import type { StartVerify, VerifyStatus } from "./messages.ts";
 import type { MirrorControl } from "./mirror_control.ts";
-import { busy, Verification, type VerifySubject } from "./verification.ts";
+import { busy, noVerify, Verification, type VerifySubject } from "./verification.ts";
 import type { VolumeParts } from "./volume_opening.ts";
 
 type Side = StartVerify["side"];
@@ -35,8 +34,7 @@ export class Verifications {
   async stop(): Promise<VerifyStatus> {
     const running = Object.values(this.#of).find((one) => one.isRunning);
     if (running) return await running.stop();
-    const { name } = this.parts.volume;
-    throw new PsmaError("state/no-verify", `Cannot stop the verify of ${name}: none is running`);
+    throw noVerify(this.parts.volume.name);
   }
 
   status(side: Side): VerifyStatus | null {

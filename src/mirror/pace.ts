@@ -21,7 +21,7 @@ const UNLIMITED = 64 * 2 ** 30;
  * Never less, however the application fares: a mirror that never ends protects nobody, and on a crowded machine
  * the tail is the scheduler's, which slower copies only prolong.
  */
-const FLOOR_BYTES_PER_S = 24 * MIB;
+export const FLOOR_BYTES_PER_S: number = 24 * MIB;
 const START_BYTES_PER_S = 32 * MIB, STEP_UP_BYTES_PER_S = 8 * MIB, BUSY_BYTES_PER_S_MAX = 256 * MIB;
 /** Fewer operations per second alone may be the application's own choice: no reason to go below this rate. */
 const POLITE_BYTES_PER_S = 32 * MIB;

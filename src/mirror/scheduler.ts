@@ -9,7 +9,7 @@ import { type Clock, formatDuration, formatSize } from "../core/mod.ts";
 import type { ChangeMap, Counters, MirrorLink, MirrorTerms } from "../volume/mod.ts";
 import type { MirrorEventSink } from "./events.ts";
 import { type Behind, Lag } from "./lag.ts";
-import type { PaceLimits } from "./pace.ts";
+import { FLOOR_BYTES_PER_S, type PaceLimits } from "./pace.ts";
 import type { LoadStep } from "./predicted_load.ts";
 import type { Progress } from "./progress.ts";
 import { RateMeter } from "./rate_meter.ts";
@@ -56,7 +56,7 @@ const LOOK_MS_MAX = 1000, LOOKS_PER_RPO = 10;
 /** Changes of mind are told so often at most. */
 const TELL_EVERY_MS = 10_000, TELL_RPO_EVERY_MS = 60_000;
 /** A floor that moved less is the same floor. */
-const FLOOR_CHANGE = 0.5, FLOOR_WORTH_TELLING = 24 * 2 ** 20;
+const FLOOR_CHANGE = 0.5;
 /** That there is nothing to do, nothing to choose, or that a round has just ended. */
 const NO_DECISION: ReadonlySet<ReasonCode> = new Set(["clean", "incomplete", "spacing"]);
 /** What decides about rates, also of a round under way. */
@@ -236,7 +236,7 @@ export class Scheduler {
   #tell() {
     const { clock, emit, link, progress } = this.#options;
     const { because, ceilingBytesPerSecond, floorBytesPerSecond, nextRoundMs } = this.#decision;
-    const floor = floorBytesPerSecond < FLOOR_WORTH_TELLING
+    const floor = floorBytesPerSecond < FLOOR_BYTES_PER_S
       ? 0
       : Math.round(Math.log(floorBytesPerSecond) / FLOOR_CHANGE);
     const told = this.#told, limits = `${floor} ${ceilingBytesPerSecond}`;
@@ -330,7 +330,7 @@ function limitsOf(decision: ScheduleDecision): PaceLimits {
 
 function limitsSentence({ floor_bytes_per_s: floor, ceiling_bytes_per_s: ceiling }: PaceLimits) {
   const most = ceiling === null ? "" : ` and at most ${formatSize(ceiling)}/s`;
-  return floor < FLOOR_WORTH_TELLING && ceiling === null
+  return floor < FLOOR_BYTES_PER_S && ceiling === null
     ? "Beyond that the application comes first."
     : `At least ${formatSize(floor)}/s${most} are copied.`;
 }
