@@ -75,11 +75,6 @@ export class Session {
     this.stdout.write(this.json ? JSON.stringify(value) + "\n" : text() + "\n");
   }
 
-  /** A remark for a person at a terminal; programs do not get it. */
-  remark(line: string): void {
-    if (!this.json) this.stderr.write(line + "\n");
-  }
-
   configPath(): string {
     return this.options.config ?? Deno.env.get("PSMA_CONFIG") ?? DEFAULT_CONFIG;
   }

@@ -2,7 +2,6 @@
 export { type Forecaster, type ForecasterOptions, openForecaster } from "./forecaster.ts";
 export {
   type BacktestSummary,
-  DEFAULT_LEVELS,
   type Forecast,
   type ForecastRequest,
   type ForecastStep,

@@ -18,8 +18,6 @@ export const METRICS = {
   device_write_bytes_per_s: "rate",
   device_read_bytes_per_s: "rate",
   device_busy_ratio: "rate",
-  creates_per_s: "rate",
-  deletes_per_s: "rate",
 } as const satisfies Record<string, MetricKind>;
 
 export type MetricKind = "level" | "rate";

@@ -189,7 +189,7 @@ export class Progress {
 }
 
 /** From what is left and the rate at which it gets less. @param rate bytes per second, above 0. */
-export function arrivalOf(
+function arrivalOf(
   leftBytes: number,
   meter: Pick<RateMeter, "deviation">,
   rate = 1,

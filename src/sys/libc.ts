@@ -24,7 +24,6 @@ const QUICK = {
   pwriteNow: { name: "pwrite", parameters: ["i32", "usize", "u32", "i64"], result: "i32" },
   lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
   ftruncate: { parameters: ["i32", "i64"], result: "i32" },
-  fcntl: { parameters: ["i32", "i32", "i64"], result: "i32" },
   flock: { parameters: ["i32", "i32"], result: "i32" },
   ioctl: { parameters: ["i32", "u64", "buffer"], result: "i32" },
   ioctlValue: { name: "ioctl", parameters: ["i32", "u64", "u64"], result: "i32" },

@@ -35,10 +35,6 @@ export class Network {
 
   constructor(readonly world: World) {}
 
-  get isDown(): boolean {
-    return this.#stalled || this.#isCut;
-  }
-
   get isCut(): boolean {
     return this.#isCut;
   }
