@@ -1,6 +1,6 @@
 /**
- * One open volume with all that belongs to it: manifest, backend, FUSE export, mirror. Composes the rooms
- * below; the rules of writing and copying are theirs. Works on one change of its shape at a time.
+ * One open volume with all that belongs to it: manifest, backend, FUSE and ublk exports, mirror, backup. Composes
+ * the rooms below; the rules of writing and copying are theirs. Works on one change of its shape at a time.
  *
  * Recovery: the manifest says which backend is active; a mirror that it names is gone on with; a cutover
  * that was prepared and not committed is void.

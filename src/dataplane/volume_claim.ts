@@ -111,7 +111,7 @@ function anothers(name: string, epoch: number, cause: PsmaError): PsmaError {
     {
       hint:
         "Go on with the agent that holds it, and remove the volume from this one's configuration. After a " +
-        `restore of the state directory: restore the latest one. To cut the other off: psma volume claim ${name}`,
+        `restore of the state directory: restore the latest one. To cut the other off: psma volume claim ${name} --yes`,
       cause,
     },
   );
