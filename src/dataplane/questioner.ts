@@ -1,5 +1,6 @@
 /** Questions from the data-plane thread to the main thread, as promises that the reactor wakes up for. */
-import { PsmaError, type Turns } from "../core/mod.ts";
+import { PsmaError } from "../core/mod.ts";
+import type { Reactor } from "../sys/mod.ts";
 import type { AllQuestions, FromWorker, Outcome, QuestionName } from "./messages.ts";
 
 const LIMIT_MS = 30_000;
@@ -13,15 +14,20 @@ export class Questioner {
   readonly #waiting = new Map<number, (outcome: Outcome<unknown>) => void>();
   #seq = 0;
 
-  constructor(readonly turns: Turns, readonly post: (message: FromWorker) => void) {}
+  constructor(
+    readonly reactor: Pick<Reactor, "alarm" | "deferred">,
+    readonly post: (message: FromWorker) => void,
+  ) {}
 
   /** @throws {PsmaError} what the store said, or timeout/store after 30 s. */
   readonly ask: Ask = async (name, argument) => {
     const seq = ++this.#seq;
-    const { promise, resolve } = this.turns.deferred<Outcome<unknown>>();
+    const { promise, resolve } = this.reactor.deferred<Outcome<unknown>>();
     this.#waiting.set(seq, resolve);
     this.post({ kind: "question", seq, name, argument });
-    const late = this.turns.sleep(LIMIT_MS).then((): Outcome<unknown> => ({
+    // Cancelled with the answer: a gate asks a thousand times a second, and the ring holds so many timers only.
+    const alarm = this.reactor.alarm(LIMIT_MS);
+    const late = alarm.over.then((): Outcome<unknown> => ({
       ok: false,
       error: {
         code: "timeout/store",
@@ -30,6 +36,7 @@ export class Questioner {
     }));
     const outcome = await Promise.race([promise, late]);
     this.#waiting.delete(seq);
+    alarm.cancel();
     if (!outcome.ok) throw PsmaError.fromRecord(outcome.error);
     return outcome.value as AllQuestions[typeof name]["answer"];
   };

@@ -79,7 +79,8 @@ export class Mirror {
       limits: limitsOf(record.terms),
       undisturbed: options.undisturbed,
       isWriteThrough: () => link.writeThrough && !link.follows,
-      neededBytesPerSecond: () => this.#deadlines.neededBytesPerSecond,
+      neededBytesPerSecond: () =>
+        Math.max(this.#deadlines.neededBytesPerSecond, this.verification.neededBytesPerSecond),
     });
     this.checks = new DigestChecks({
       volume,

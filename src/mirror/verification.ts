@@ -5,7 +5,7 @@ import type { DigestChecks } from "./checks.ts";
 import { Doubts } from "./doubts.ts";
 import { Comparison } from "./comparison.ts";
 import type { Copier } from "./copier.ts";
-import type { Pacer } from "./pace.ts";
+import { IDLE_STEP_BYTES, type Pacer } from "./pace.ts";
 import type { MirrorState } from "./state.ts";
 import { Verify, type VerifyOptions } from "./verify.ts";
 import { VerifyGate } from "./verify_gate.ts";
@@ -57,6 +57,7 @@ export class MirrorVerification {
       clock,
       comparison: this.#comparison,
       admit,
+      isBusy: () => pacer.stepBytes < IDLE_STEP_BYTES,
       onUnequal: (chunk) => this.#foundUnequal(this.#comparison.rangeOf(chunk), true),
     });
   }
@@ -82,6 +83,11 @@ export class MirrorVerification {
     });
     this.#verify.start();
     return this.#verify;
+  }
+
+  /** How fast the pacer has to let chunks be compared now, in its own bytes per second. */
+  get neededBytesPerSecond(): number {
+    return this.gate.neededBytesPerSecond * COMPARING_COSTS;
   }
 
   /** A verify is under way: what the application's latency is meanwhile is not its undisturbed one. */

@@ -11,8 +11,13 @@ import type { MirrorLink } from "../volume/mod.ts";
 import type { Comparison } from "./comparison.ts";
 
 const PASSES_MAX = 4;
-/** A batch keeps the store's thread from the writes that wait for it: short ones then, one by one. */
-const WINDOW_CHUNKS = 1024, BATCH_CHUNKS = 32, BATCH_CHUNKS_WAITED_FOR = 8;
+const WINDOW_CHUNKS = 1024;
+/**
+ * A batch keeps the store's thread from the writes that wait for it: short ones then, one by one. And a pass that
+ * is slower than their writer leaves as much as it found, so it does not go by how the application fares.
+ */
+const BATCH_CHUNKS = 32, BATCH_CHUNKS_WAITED_FOR = 2;
+const NEEDED_BYTES_PER_S = 160 * 2 ** 20;
 
 export interface VerifyGateOptions {
   readonly link: MirrorLink;
@@ -20,11 +25,14 @@ export interface VerifyGateOptions {
   readonly clock: Clock;
   /** Resolves when `bytes` more may be read. */
   readonly admit: (bytes: number) => Promise<void>;
+  /** Whether the application works. */
+  readonly isBusy: () => boolean;
   readonly onUnequal: (chunk: number) => void;
 }
 
 export class VerifyGate {
   #passedFromMs = -Infinity;
+  #isPassing = false;
 
   constructor(readonly options: VerifyGateOptions) {}
 
@@ -39,14 +47,34 @@ export class VerifyGate {
    * @throws {PsmaError} when a side does not answer.
    */
   async pass(goOn: () => boolean): Promise<void> {
-    const { link: { unverified }, clock } = this.options;
+    const { clock } = this.options;
     const begunMs = clock.monotonicMs();
+    this.#isPassing = true;
+    try {
+      await this.#passes(goOn);
+    } finally {
+      this.#isPassing = false;
+    }
+    if (goOn()) this.#passedFromMs = begunMs;
+  }
+
+  /** How fast chunks are to be compared now at least; 0 while it is not passing, or no write waits for the target. */
+  get neededBytesPerSecond(): number {
+    return this.#isPassing && this.#isWaitedFor ? NEEDED_BYTES_PER_S : 0;
+  }
+
+  get #isWaitedFor(): boolean {
+    const { link } = this.options;
+    return link.writeThrough && !link.follows;
+  }
+
+  async #passes(goOn: () => boolean): Promise<void> {
+    const { unverified } = this.options.link;
     for (let pass = 0; pass < PASSES_MAX && unverified.count > 0; pass++) {
       const before = unverified.count;
       if (!await this.#once(goOn)) return;
       if (unverified.count > before / 2) break;
     }
-    if (goOn()) this.#passedFromMs = begunMs;
   }
 
   async #once(goOn: () => boolean): Promise<boolean> {
@@ -68,16 +96,15 @@ export class VerifyGate {
   }
 
   async #compare(window: readonly number[], goOn: () => boolean): Promise<boolean> {
-    const { comparison, link, admit, onUnequal } = this.options;
+    const { comparison, link, admit, isBusy, onUnequal } = this.options;
     // Asking where holes are costs the store as much as reading, and what was just written is none: it is worth
     // it where everything is unverified, as after a restart.
     const holes = window.length < WINDOW_CHUNKS
       ? new Set<number>()
       : await comparison.holes(window);
     const data = window.filter((chunk) => !holes.has(chunk));
-    const isWaitedFor = link.writeThrough && !link.follows;
-    const most = isWaitedFor ? BATCH_CHUNKS_WAITED_FOR : BATCH_CHUNKS;
-    for (let at = 0; at < data.length; at += most) {
+    for (let at = 0, most = 0; at < data.length; at += most) {
+      most = this.#isWaitedFor && isBusy() ? BATCH_CHUNKS_WAITED_FOR : BATCH_CHUNKS;
       const batch = data.slice(at, at + most);
       await admit(batch.length * link.map.chunkBytes);
       if (!goOn()) return false;
