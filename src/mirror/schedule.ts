@@ -354,7 +354,7 @@ function ratesOf(input: ScheduleInput, facts: Facts, ceiling: number | null): Ra
   if (deadlineMs !== null && leftBytes > 0) {
     const leftMs = deadlineMs - nowMs;
     needs.push(urgent(leftBytes, leftMs));
-    because.push(deadlineReason(input, facts, leftMs));
+    because.push(deadlineReason(input, facts, leftMs, ceiling));
   }
   if (oldestWriteMs !== null && dirtyBytes > 0) {
     const leftMs = facts.dueMs - nowMs;
@@ -363,7 +363,8 @@ function ratesOf(input: ScheduleInput, facts: Facts, ceiling: number | null): Ra
       : CATCH_UP_SHARE * facts.rpoMs;
     needs.push(urgent(dirtyBytes, Math.max(withinMs, HURRY_MS_MIN)));
   }
-  if (!facts.keepsRpo && ceiling !== null && ceiling < facts.rate) {
+  const keepsAll = facts.keepsRpo && facts.keepsDeadline;
+  if (!keepsAll && ceiling !== null && ceiling < facts.rate) {
     because.push({ code: "ceiling", numbers: { ceiling_bytes_per_s: ceiling } });
   }
   if (ceiling !== terms.max_rate_bytes_per_s) {
@@ -382,12 +383,17 @@ function urgent(bytes: number, leftMs: number): number {
   return Math.min(URGENT_BYTES_PER_S_MAX, MARGIN * bytes / leftMs * 1000);
 }
 
-function deadlineReason(input: ScheduleInput, facts: Facts, left_ms: number): Reason {
+function deadlineReason(
+  input: ScheduleInput,
+  facts: Facts,
+  left_ms: number,
+  ceiling: number | null,
+): Reason {
   if (facts.keepsDeadline) return { code: "deadline", numbers: { left_ms } };
   const numbers = {
     left_ms,
     dirty_bytes: input.dirtyBytes,
-    copy_bytes_per_s: facts.rate,
+    copy_bytes_per_s: Math.min(facts.rate, ceiling ?? Infinity),
   };
   return { code: "too-slow", numbers };
 }

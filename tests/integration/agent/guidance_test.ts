@@ -131,7 +131,10 @@ Deno.test({
   ...needs,
   async fn() {
     using temp = tempDir();
-    const agent = await begin(temp, "rpo: 12h, max_rate: 4MiB");
+    const agent = await begin(
+      temp,
+      'rpo: 12h, schedule: [{ from: "00:00", to: "24:00", max_rate: 4MiB }]',
+    );
     await using _stop = { [Symbol.asyncDispose]: () => agent.stop() };
     await write(agent, 32 * MIB);
     const floor = async () => (await mirrorOf(agent)).scheduled.floor_bytes_per_s;
@@ -150,6 +153,10 @@ Deno.test({
     };
     const plain = await started();
     equal(await floor(), 0, "nobody is in a hurry");
+    const { eta_s, eta_reason, percent, scheduled } = await mirrorOf(agent);
+    deepEqual([eta_s, eta_reason], [null, "the mirror is paused"]);
+    ok(percent < 100, `${percent}`);
+    equal(scheduled.ceiling_bytes_per_s, 4 * MIB, "the hours'");
     await ended(plain);
 
     const wanted = await started(20_000);
@@ -165,7 +172,7 @@ Deno.test({
     const event = agent.events({ after: 0, limit: 1000, volume: "data" }).find(({ type, data }) =>
       type === "mirror.scheduled" && typeof data["deadline_at"] === "string"
     );
-    match(event?.message ?? "", /larger volume is needed in/);
+    match(event?.message ?? "", /the larger volume is needed/i);
     await ended(wanted);
   },
 });

@@ -122,6 +122,12 @@ Deno.test("decide() asks for more the nearer the time of need is", () => {
   ok(nearest.floorBytesPerSecond > 5 * near.floorBytesPerSecond);
   ok(near.keepsDeadline && !nearest.keepsDeadline);
   equal(codes(nearest)[0], "too-slow");
+  const held = decide(input({
+    deadlineMs: NOW + 10 * MINUTE_MS,
+    terms: { ...TERMS, max_rate_bytes_per_s: MIB / 2 },
+  }));
+  deepEqual(codes(held).slice(0, 2), ["too-slow", "ceiling"], "and whose doing that is");
+  equal(held.because[0]?.numbers["copy_bytes_per_s"], MIB / 2);
   // It goes before the quiet time that is still to come.
   const predicted = steps([900, 900, 50, 50, 900, 900]);
   ok((next(decide(input({ predicted, deadlineMs: NOW + 10 * MINUTE_MS }))) ?? 9) < 2);
