@@ -20,7 +20,7 @@ import { processorSeconds } from "../support/process_costs.ts";
 import { run } from "../support/process.ts";
 import { tempDir } from "../support/temp.ts";
 import { type FioFigures, type Job, JOBS, runFio, SIZE_BYTES } from "./dataplane/fio.ts";
-import { writePage } from "./dataplane/page.ts";
+import { DATAPLANE_PART, writePart } from "./dataplane/page.ts";
 import {
   type Frontend,
   FRONTENDS,
@@ -170,5 +170,5 @@ export const bench: Bench = {
   peers: PEERS.map(({ name }) => name),
   storages: STORAGES,
   run: measure,
-  write: writePage,
+  write: (results, options) => writePart(DATAPLANE_PART, results, options),
 };

@@ -22,6 +22,7 @@
  */
 import { run } from "../support/process.ts";
 import { tempDir } from "../support/temp.ts";
+import { writePart } from "./dataplane/page.ts";
 import { folderOf, type Storage, STORAGES } from "./dataplane/storage.ts";
 import {
   copyRateToNbdkit,
@@ -31,7 +32,7 @@ import {
   resync,
 } from "./mirror/idle.ts";
 import { LOADS } from "./mirror/load.ts";
-import { writeMirrorPage } from "./mirror/page.ts";
+import { MIRROR_PART } from "./mirror/page.ts";
 import { PSMA } from "./mirror/psma.ts";
 import { QEMU_BACKGROUND, QEMU_WRITE_BLOCKING } from "./mirror/qemu.ts";
 import type { SideKind, SideOptions } from "./mirror/side.ts";
@@ -190,5 +191,5 @@ export const bench: Bench = {
   peers: [...COPIERS, ...QEMU].map(({ name }) => name),
   storages: STORAGES,
   run: measure,
-  write: writeMirrorPage,
+  write: (results, options) => writePart(MIRROR_PART, results, options),
 };

@@ -1,7 +1,7 @@
 /** The page of figures keeps its prose and shows every result where it belongs. */
 import { deepEqual, equal, throws } from "node:assert/strict";
-import { pageWith } from "../bench/dataplane/page.ts";
-import { mirrorPageWith } from "../bench/mirror/page.ts";
+import { DATAPLANE_PART, pageWith } from "../bench/dataplane/page.ts";
+import { MIRROR_PART } from "../bench/mirror/page.ts";
 import type { BenchResult } from "../bench/pairs.ts";
 import { read } from "./tree.ts";
 
@@ -23,7 +23,7 @@ const PAGE = [
 ].join("\n");
 
 Deno.test("pageWith() replaces what was measured, a column for each peer, and keeps the rest", () => {
-  const page = pageWith(PAGE, [
+  const page = pageWith(PAGE, DATAPLANE_PART, [
     result("tmpfs/nbd 4k randread QD1", "A", 1.5),
     result("tmpfs/nbd 4k randread QD1", "B", 2),
     result("tmpfs/fuse 4k randread QD1", "B", 3),
@@ -45,12 +45,12 @@ Deno.test("pageWith() replaces what was measured, a column for each peer, and ke
 
 Deno.test("pageWith() refuses a page without markers; the real page has them", () => {
   const results = ["tmpfs", "disk"].map((storage) => result(`${storage}/nbd w`, "A", 1));
-  throws(() => pageWith("no markers", results, () => ""), /dataplane tmpfs: begin/);
-  pageWith(read("docs/BENCHMARKS.md"), results, () => "");
+  throws(() => pageWith("no markers", DATAPLANE_PART, results, () => ""), /dataplane tmpfs: begin/);
+  pageWith(read("docs/BENCHMARKS.md"), DATAPLANE_PART, results, () => "");
 });
 
-Deno.test("mirrorPageWith() has a table for what is idle and one for each load and phase", () => {
-  const page = mirrorPageWith(read("docs/BENCHMARKS.md"), [
+Deno.test("pageWith() has for mirrors a table for what is idle and one for each load and phase", () => {
+  const page = pageWith(read("docs/BENCHMARKS.md"), MIRROR_PART, [
     result("tmpfs/idle sync", "A", 2),
     result("tmpfs/4k QD32: time to ready", "B", 2),
     result("tmpfs/4k QD32, sync: p99", "B", 3),

@@ -6,23 +6,34 @@ import type { BenchOptions, BenchResult } from "../pairs.ts";
 import { fileSystemOf, folderOf, type Storage, STORAGES } from "./storage.ts";
 
 /** docs/BENCHMARKS.md. */
-export const pagePath: string = fileURLToPath(
+const pagePath: string = fileURLToPath(
   new URL("../../../docs/BENCHMARKS.md", import.meta.url),
 );
 
-const DATAPLANE_PROGRAMS = ["nbdkit", "qemu-nbd", "qemu-storage-daemon", "fio"];
+/** What a bench has on the page: a stretch for each storage, between markers called `NAME STORAGE`. */
+export interface PagePart {
+  readonly name: string;
+  /** Whose versions stand above the tables. */
+  readonly programs: readonly string[];
+  tablesText(results: readonly BenchResult[]): string;
+}
 
-/** Writes the tables of the storages that were measured. @throws {Error} when the page lacks a marker. */
-export async function writePage(
+export const DATAPLANE_PART: PagePart = {
+  name: "dataplane",
+  programs: ["nbdkit", "qemu-nbd", "qemu-storage-daemon", "fio"],
+  tablesText,
+};
+
+/** Writes the tables of the storages that were measured. @returns the page's path. @throws {Error} when it lacks a marker. */
+export async function writePart(
+  part: PagePart,
   results: readonly BenchResult[],
   options: BenchOptions,
 ): Promise<string> {
-  const machine = await machineText(options, DATAPLANE_PROGRAMS);
+  const machine = await machineText(options, part.programs);
+  const intro = (storage: Storage) => `${machine}\n${placeText(storage)}`;
   const text = Deno.readTextFileSync(pagePath);
-  Deno.writeTextFileSync(
-    pagePath,
-    pageWith(text, results, (storage) => `${machine}\n${placeText(storage)}`),
-  );
+  Deno.writeTextFileSync(pagePath, pageWith(text, part, results, intro));
   await run(Deno.execPath(), ["fmt", "--quiet", pagePath]);
   return pagePath;
 }
@@ -33,6 +44,7 @@ export async function writePage(
  */
 export function pageWith(
   page: string,
+  { name, tablesText }: PagePart,
   results: readonly BenchResult[],
   intro: (storage: Storage) => string,
 ): string {
@@ -40,13 +52,13 @@ export function pageWith(
   for (const storage of STORAGES) {
     const own = results.filter(({ work }) => work.startsWith(`${storage}/`));
     if (own.length === 0) continue;
-    text = replaceBetween(text, `dataplane ${storage}`, `${intro(storage)}\n\n${tablesText(own)}`);
+    text = replaceBetween(text, `${name} ${storage}`, `${intro(storage)}\n\n${tablesText(own)}`);
   }
   return text;
 }
 
 /** Puts `content` between the markers of that name. @throws {Error} when the page lacks one. */
-export function replaceBetween(text: string, name: string, content: string): string {
+function replaceBetween(text: string, name: string, content: string): string {
   const begin = `<!-- ${name}: begin -->`, end = `<!-- ${name}: end -->`;
   const from = text.indexOf(begin), to = text.indexOf(end);
   if (from < 0 || to < from) {
@@ -56,7 +68,7 @@ export function replaceBetween(text: string, name: string, content: string): str
 }
 
 /** Where and how it was measured, and with which versions of the programs. */
-export async function machineText(
+async function machineText(
   { rounds, seconds }: BenchOptions,
   programs: readonly string[],
 ): Promise<string> {
@@ -77,7 +89,7 @@ async function version(command: string): Promise<string> {
 }
 
 /** The folder of a storage, and what file system it is on. */
-export function placeText(storage: Storage): string {
+function placeText(storage: Storage): string {
   const folder = folderOf(storage);
   const { type, source } = fileSystemOf(folder);
   return `- files in ${folder} (${type}${type === source ? "" : ` on ${source}`}), page cache warm`;
