@@ -229,15 +229,11 @@ export class Service implements DataPlaneContext {
       return null;
     },
     restoreBackup: ({ name, directory }) => {
-      if (this.#volumes.has(name) || this.#opening.has(name)) {
-        throw new PsmaError("state/open", `Cannot go back to the backup of ${name}: it is open`);
-      }
+      this.#needClosed(name, "go back to the backup of");
       return restoreBackup(directory, this);
     },
     claimVolume: ({ name, directory }) => {
-      if (this.#volumes.has(name) || this.#opening.has(name)) {
-        throw new PsmaError("state/open", `Cannot claim ${name}: it is open`);
-      }
+      this.#needClosed(name, "claim");
       return claimBack(directory, this);
     },
     retireBackup: async ({ volume }) => {
@@ -281,10 +277,13 @@ export class Service implements DataPlaneContext {
     return served;
   }
 
+  #needClosed(name: string, verb: string) {
+    if (!this.#volumes.has(name) && !this.#opening.has(name)) return;
+    throw new PsmaError("state/open", `Cannot ${verb} ${name}: it is open`);
+  }
+
   async #openVolume(open: OpenVolume) {
-    if (this.#volumes.has(open.name) || this.#opening.has(open.name)) {
-      throw new PsmaError("state/open", `Cannot open volume ${open.name}: it is open already`);
-    }
+    this.#needClosed(open.name, "open");
     this.#opening.add(open.name);
     try {
       const served = await ServedVolume.open(open, this);
