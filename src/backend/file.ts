@@ -1,7 +1,7 @@
 /**
  * Bytes in a sparse file: READ, WRITE, FSYNC and FALLOCATE on the ring, but for a file in memory, whose bytes
- * are copied at once: profiled, the ring's detour over a worker thread cost two thirds of a 4 KiB read. `device.ts` does the same calls on a
- * block device.
+ * are copied at once: profiled, the ring's detour over a worker thread cost two thirds of a 4 KiB read.
+ * `device.ts` does the same calls on a block device.
  *
  * Faults: short reads and writes go on where they stopped; EINTR and EAGAIN are tried again; a read that ends
  * before the volume does is EIO, because the file is as long as the volume by construction. Where a range cannot

@@ -1,13 +1,3 @@
 /** The command line. */
 export { runCli } from "./program.ts";
-export type {
-  CliParts,
-  ConfigFault,
-  Finding,
-  LoadedConfig,
-  NbdDevice,
-  ProbeHost,
-  Service,
-  StartAgent,
-  StartStore,
-} from "./parts.ts";
+export type { CliParts, Service, StartAgent } from "./parts.ts";

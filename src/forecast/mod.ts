@@ -1,20 +1,14 @@
 /** Forecasts from samples: a journal in this process, DuckDB and the models in a child process. */
 export { type Forecaster, type ForecasterOptions, openForecaster } from "./forecaster.ts";
 export {
-  type BacktestSummary,
   type Forecast,
-  type ForecastRequest,
-  type ForecastStep,
-  type HistoryPoint,
   type HistoryQuery,
   isMetric,
   type Metric,
   METRICS,
-  type ModelWeight,
   type Sample,
   type SeriesForecast,
   type SeriesRequest,
-  type TimeToLimit,
 } from "./types.ts";
 
 /**

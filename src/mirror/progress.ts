@@ -4,8 +4,8 @@
  *
  * Of a round, `left` is what is dirty now and `total` what was dirty when it began and what became so since; the
  * share that is done is 1 - left/total. A total that grows never takes back what was shown, and 100 % means that
- * the round is over: checked and durable. Between rounds it is 100: the last one is over. The first sync is one round however often the
- * process is restarted: its total and what was shown of it are remembered.
+ * the round is over: checked and durable. Between rounds it is 100: the last one is over. The first sync is one
+ * round however often the process is restarted: its total and what was shown of it are remembered.
  */
 import type { Clock } from "../core/mod.ts";
 import { formatSize } from "../core/mod.ts";
