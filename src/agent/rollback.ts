@@ -38,6 +38,11 @@ export function needWayBack(
     });
   }
   const { state, complete, frozen_at, written_bytes } = backup_status;
+  if (state === "taken-over") {
+    throw new PsmaError("state/backup", `Cannot roll back ${name}: ${backup_status.reason ?? ""}`, {
+      hint: "Decide which agent goes on; to go on from the backup, let that be the other one.",
+    });
+  }
   if (state !== "frozen") return;
   if (!complete) {
     throw new PsmaError(

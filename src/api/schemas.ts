@@ -160,7 +160,7 @@ const BackupSchema = z.object({
   store: z.string(),
   size_bytes: bytes,
   mode: z.enum(["frozen", "async", "sync"]),
-  state: z.enum(["frozen", "behind", "in-step"]),
+  state: z.enum(["frozen", "behind", "in-step", "taken-over"]),
   frozen_at: time.nullable(),
   reason: z.string().nullable(),
   complete: z.boolean(),

@@ -29,6 +29,7 @@ export class AwaitedBackend implements Backend {
   readonly #meter = new BackendMeter();
   #inner: Backend | undefined;
   #fault: string;
+  #isFenced = false;
   #policy: LossPolicy = "fail";
   #ended: { promise: Promise<void>; resolve: (value: void) => void };
   #isEnded = false;
@@ -37,6 +38,7 @@ export class AwaitedBackend implements Backend {
   constructor(options: AwaitedOptions) {
     this.#options = options;
     this.#fault = options.fault.message;
+    this.#isFenced = options.fault.code === "fenced/epoch";
     this.#ended = options.turns.deferred<void>();
     this.#finished = this.#run();
   }
@@ -58,7 +60,7 @@ export class AwaitedBackend implements Backend {
   }
 
   get fenced(): boolean {
-    return this.#inner?.fenced ?? false;
+    return this.#inner?.fenced ?? this.#isFenced;
   }
 
   get fault(): string | undefined {
@@ -120,7 +122,9 @@ export class AwaitedBackend implements Backend {
         this.#inner = backend;
         return;
       } catch (error) {
-        this.#fault = toPsmaError(error).message;
+        const { code, message } = toPsmaError(error);
+        this.#fault = message;
+        this.#isFenced = code === "fenced/epoch";
       }
     }
   }

@@ -6,7 +6,7 @@ import { crc32 } from "node:zlib";
 import { PsmaError } from "../core/mod.ts";
 
 const MAGIC = "PSMA-MANIFEST 1";
-const EPOCH_OF_URI = /@\d{1,15}(?=\?|$)/;
+const EPOCH_OF_URI = /@(\d{1,15})(?=\?|$)/;
 
 /** Paths of PEM files. Without `ca_file` the authorities that come with this program are trusted. */
 export interface TlsFiles {
@@ -114,7 +114,7 @@ export interface MirrorRecord {
   readonly compare: boolean;
   readonly digest_algorithm: string;
   readonly paused: boolean;
-  /** Under which a cutover has claimed the target: since it was first tried. */
+  /** Under which a cutover, or an opening, claims the target: since it was first tried. */
   readonly claimant?: string;
   /**
    * Of a backup in lock-step: how long the active store may be lost before the volume goes on on the backup
@@ -135,6 +135,8 @@ export interface BackupRest {
   readonly reason: string;
   /** It is the volume as it was at that moment. False: left in the midst of copying, and no volume at all. */
   readonly complete: boolean;
+  /** Under which it is claimed at its store, so that no other agent goes on there; left out by earlier versions. */
+  readonly claimant?: string;
 }
 
 export interface Manifest {
@@ -178,9 +180,10 @@ export function decodeManifest(bytes: Uint8Array, path: string): Manifest {
   return completed(JSON.parse(body));
 }
 
-/** Whether a URI names a fencing epoch: `volume@EPOCH`. */
-export function namesEpoch(uri: string): boolean {
-  return EPOCH_OF_URI.test(uri);
+/** The fencing epoch that a place is written with, `volume@EPOCH`; undefined where nothing is fenced. */
+export function epochOf({ backend }: Placement): number | undefined {
+  const epoch = backend.type === "nbd" ? EPOCH_OF_URI.exec(backend.uri)?.[1] : undefined;
+  return epoch === undefined ? undefined : Number(epoch);
 }
 
 /** The same place for a writer of another fencing epoch; as it is where nothing is fenced. */

@@ -6,9 +6,12 @@
 import { formatSize, PsmaError, toPsmaError } from "../core/mod.ts";
 import { COUNTER } from "../codec/mod.ts";
 import type { Mirror } from "../mirror/mod.ts";
+import { atEpoch } from "../volume/mod.ts";
+import type { BackupClaim } from "./backup_claim.ts";
 import type { BackupStatus, MirrorStatus, VerifyStatus } from "./messages.ts";
 import type { MirrorControl } from "./mirror_control.ts";
 import type { Switching } from "./switching.ts";
+import { newClaimant } from "./volume_claim.ts";
 import type { VolumeParts } from "./volume_opening.ts";
 
 /** How long a backup may take to be brought to one moment of the volume, before it is left behind. */
@@ -28,6 +31,7 @@ export class BackupControl {
     readonly mirrors: MirrorControl,
     readonly switching: Switching,
     readonly exclusively: Exclusively,
+    readonly claim: BackupClaim,
   ) {}
 
   get #followed(): Mirror | undefined {
@@ -40,13 +44,15 @@ export class BackupControl {
   status(mirror: MirrorStatus | null, verify: VerifyStatus | null): BackupStatus | null {
     const { backup, backup_mode, backup_rest, last_cutover } = this.parts.manifest.current;
     if (!backup) return null;
-    const followed = this.#followed;
+    const followed = this.#followed, { takenOver } = this.claim;
+    const kept = followed === undefined ? "frozen" : followed.isReady ? "in-step" : "behind";
+    const complete = followed ? followed.isReady : backup_rest?.complete ?? true;
     return {
       mode: backup_mode,
-      state: followed === undefined ? "frozen" : followed.isReady ? "in-step" : "behind",
+      state: takenOver === undefined ? kept : "taken-over",
       frozen_at: followed ? null : backup_rest?.at ?? last_cutover?.at ?? null,
-      reason: backup_rest?.reason ?? null,
-      complete: followed ? followed.isReady : backup_rest?.complete ?? true,
+      reason: takenOver ?? backup_rest?.reason ?? null,
+      complete: complete && takenOver === undefined,
       written_bytes: followed ? 0 : this.#writtenBytes - this.#writtenBefore,
       verify: followed ? null : verify,
       mirror: followed ? mirror : null,
@@ -74,10 +80,12 @@ export class BackupControl {
     const at = new Date(context.clock.nowMs()).toISOString();
     const complete = fault === undefined;
     const lacking_bytes = volume.link?.map.dirtyBytes ?? 0;
+    const claimant = newClaimant(context.rng);
     await manifest.commit((now) => ({
       ...now,
+      backup: now.backup && atEpoch(now.backup, now.epoch),
       backup_mode: "frozen",
-      backup_rest: { at, reason, complete },
+      backup_rest: { at, reason, complete, claimant },
       mirror: null,
       prepare: null,
     }));
@@ -153,6 +161,7 @@ export class BackupControl {
     let lostSinceMs = Infinity, told = false;
     while (!this.#ended) {
       await reactor.sleep(LOOK_EVERY_MS);
+      this.claim.look(this.switching.isFinishing);
       const afterMs = this.#followed?.record.failover_after_ms;
       // A store that has fenced us out is not lost: another has taken the volume over.
       if (volume.active.connected || volume.active.fenced || afterMs === undefined) {

@@ -101,8 +101,8 @@ export interface VerifyStatus extends Omit<VerifyRecord, "later"> {
 /** How the backup stands to its volume. */
 export interface BackupStatus {
   readonly mode: BackupMode;
-  /** `in-step`: it has every acknowledged write. `behind`: it is followed, and lacks some. */
-  readonly state: "frozen" | "behind" | "in-step";
+  /** `in-step`: it has every acknowledged write. `behind`: it is followed, and lacks some. `taken-over`: by another agent. */
+  readonly state: "frozen" | "behind" | "in-step" | "taken-over";
   /** What was written later is not there: RFC 3339; null while it is followed. */
   readonly frozen_at: string | null;
   /** Why it is not followed; null where it is. */

@@ -6,7 +6,8 @@ import { isDeepStrictEqual } from "node:util";
 import { PsmaError, toPsmaError } from "../core/mod.ts";
 import { AwaitedBackend, type Backend } from "../backend/mod.ts";
 import { DIGEST_ALGORITHM, Mirror, type MirrorEventSink } from "../mirror/mod.ts";
-import { type ChangeMap, MirrorLink, type MirrorRecord } from "../volume/mod.ts";
+import { atEpoch, type ChangeMap, MirrorLink, type MirrorRecord } from "../volume/mod.ts";
+import type { BackupClaim } from "./backup_claim.ts";
 import type { LatencyBaseline } from "./latency_baseline.ts";
 import type { GuideMirror, MirrorStatus, StartMirror } from "./messages.ts";
 import { targetControl } from "./target_control.ts";
@@ -19,7 +20,11 @@ const TARGET_ANSWERS_WITHIN_MS = 3000;
 export class MirrorControl {
   #mirror: Mirror | undefined;
 
-  constructor(readonly parts: VolumeParts, readonly baseline: LatencyBaseline) {}
+  constructor(
+    readonly parts: VolumeParts,
+    readonly baseline: LatencyBaseline,
+    readonly claim: BackupClaim,
+  ) {}
 
   /** @throws {PsmaError} state/no-mirror */
   get mirror(): Mirror {
@@ -42,7 +47,7 @@ export class MirrorControl {
     const link = new MirrorLink(target, map, unverified, log);
     link.forgetBeyond(volume.sizeBytes);
     volume.attachLink(link);
-    this.#run(record);
+    this.#run(manifest.current.mirror ?? record);
   }
 
   /** @throws {PsmaError} state/mirror, usage/size, store/unreachable, sys/...; nothing is left then. */
@@ -94,12 +99,16 @@ export class MirrorControl {
 
   /** One that cannot be opened is waited for: the volume serves without it, and tracks what it lacks. */
   async #openTarget(
-    { target }: MirrorRecord,
+    record: MirrorRecord,
     { map, log }: Pick<MirrorLink, "map" | "log">,
   ): Promise<Backend> {
-    const { context, emit, volume } = this.parts, { size_bytes } = target;
+    const { context, emit, manifest, volume } = this.parts;
+    const isBackup = record.role === "backup", { size_bytes } = record.target;
+    // One that is being filled belongs to who has the volume: the next cutover's epoch, as this opening has it.
+    const target = isBackup ? record.target : atEpoch(record.target, manifest.current.epoch + 1);
     const open = async () => {
       const backend = await openBackend(target.backend, context, size_bytes, volume.name);
+      if (isBackup) await this.claim.follow(record, backend);
       if (backend.sizeBytes >= volume.sizeBytes) return backend;
       await backend.close();
       throw new PsmaError(

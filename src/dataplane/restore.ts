@@ -43,12 +43,13 @@ export async function restoreBackup(
     epoch,
     size_bytes: target.size_bytes,
     active: target,
-    backup: now.active,
+    backup: atEpoch(now.active, epoch),
     backup_mode: "frozen",
     backup_rest: {
       at: new Date(clock.nowMs()).toISOString(),
       reason: "the volume went back to its former place without the changes made here",
       complete: true,
+      claimant,
     },
     prepare: null,
   }));

@@ -10,6 +10,7 @@ import { HeldFuseExport, type HeldFuseMount, UblkExport } from "../frontend/mod.
 import type { CutoverReport, Volume } from "../volume/mod.ts";
 import type { DataPlaneContext } from "./context.ts";
 import { LatencyBaseline } from "./latency_baseline.ts";
+import { BackupClaim } from "./backup_claim.ts";
 import { BackupControl } from "./backup_control.ts";
 import type {
   BackupOrder,
@@ -49,7 +50,8 @@ export class ServedVolume {
     this.volume = parts.volume;
     this.#parts = parts;
     this.#baseline = new LatencyBaseline(parts.volume.counters, parts.context.clock);
-    this.#mirrors = new MirrorControl(parts, this.#baseline);
+    const claim = new BackupClaim(parts);
+    this.#mirrors = new MirrorControl(parts, this.#baseline, claim);
     this.#switching = new Switching(parts, this.#mirrors, this.#baseline);
     this.#verifications = new Verifications(parts, this.#mirrors);
     this.#backups = new BackupControl(
@@ -57,6 +59,7 @@ export class ServedVolume {
       this.#mirrors,
       this.#switching,
       (what, work) => this.#exclusively(what, work),
+      claim,
     );
   }
 

@@ -30,6 +30,7 @@ interface Committed {
 
 export class Switching {
   #finishing: Promise<void> = Promise.resolve();
+  #isFinishing = false;
   #closing = false;
 
   constructor(
@@ -96,8 +97,17 @@ export class Switching {
     this.#tellCommitted(report);
     const left = aftermath.mirror ? undefined : former;
     this.#finishing = this.#finish({ mirror, link, former: left, report, window });
-    context.supervise("cutover", this.#finishing);
+    this.#isFinishing = true;
+    const over = () => {
+      this.#isFinishing = false;
+    };
+    context.supervise("cutover", this.#finishing.finally(over));
     return report;
+  }
+
+  /** The former source may still be in use. */
+  get isFinishing(): boolean {
+    return this.#isFinishing;
   }
 
   /** A commit that the disk refuses is given up: see `CutoverOptions.isClosing`. */

@@ -11,7 +11,7 @@
  * Not promised: anything for a server that knows no epochs.
  */
 import { PsmaError, type Rng } from "../core/mod.ts";
-import { atEpoch, type ManifestFile, namesEpoch, type Placement } from "../volume/mod.ts";
+import { atEpoch, epochOf, type ManifestFile, type Placement } from "../volume/mod.ts";
 import type { DataPlaneContext } from "./context.ts";
 import { VolumeDirectory } from "./volume_directory.ts";
 
@@ -80,8 +80,8 @@ export async function claimBack(
   }
 }
 
-function isFenced({ backend }: Placement): boolean {
-  return backend.type === "nbd" && namesEpoch(backend.uri);
+function isFenced(place: Placement): boolean {
+  return epochOf(place) !== undefined;
 }
 
 /** Asks the store for a claim that is prepared, and commits it; one that is refused is forgotten. */
@@ -95,12 +95,17 @@ async function settle(
   try {
     await ask("promote", { target, epoch, claimant });
   } catch (error) {
-    if (!(error instanceof PsmaError) || error.code !== "fenced/stale-epoch") throw error;
+    if (!isAnothers(error)) throw error;
     // Kept, it would let the next opening ask for an epoch beyond the other's.
     await manifest.commit((now) => ({ ...now, prepare: null }));
     throw anothers(manifest.current.name, manifest.current.epoch, error);
   }
   await manifest.commit((now) => ({ ...now, epoch, active: target, prepare: null }));
+}
+
+/** The store has said that an epoch is somebody else's. */
+export function isAnothers(error: unknown): error is PsmaError {
+  return error instanceof PsmaError && error.code === "fenced/stale-epoch";
 }
 
 function anothers(name: string, epoch: number, cause: PsmaError): PsmaError {

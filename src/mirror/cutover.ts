@@ -151,9 +151,14 @@ async function commit(
     epoch,
     size_bytes: sizeAfter,
     active: target,
-    backup: aftermath.mirror?.target ?? now.active,
+    // A frozen one is fenced afterwards, by this epoch: who has an older state is to find that it is over.
+    backup: aftermath.mirror?.target ?? atEpoch(now.active, epoch),
     backup_mode: aftermath.mode,
-    backup_rest: aftermath.rest && { at: report.at, ...aftermath.rest },
+    backup_rest: aftermath.rest && {
+      at: report.at,
+      claimant: options.claimant,
+      ...aftermath.rest,
+    },
     mirror: aftermath.mirror,
     prepare: null,
     last_cutover: report,

@@ -21,6 +21,7 @@ import { limitsOf, Pacer } from "./pace.ts";
 import { Progress } from "./progress.ts";
 import { type Guidance, Scheduler } from "./scheduler.ts";
 import { type MirrorEvent, type MirrorState, next, step } from "./state.ts";
+import { whyAway } from "./target_control.ts";
 import { comparisonWaitsFor, MirrorVerification } from "./verification.ts";
 import { WriteThroughWatch } from "./write_through_watch.ts";
 
@@ -186,7 +187,7 @@ export class Mirror {
   #stands(): string | undefined {
     if (this.#state === "paused") return "the mirror is paused";
     if (this.#state === "failed") return `the mirror has failed (${this.#reason ?? "no reason"})`;
-    return this.#options.link.target.connected ? undefined : "the target is not reachable";
+    return whyAway(this.#options.link.target);
   }
 
   get #keepsReady(): boolean {
@@ -310,7 +311,7 @@ export class Mirror {
     if (this.#state === "paused" || this.#state === "failed" || this.#state === "switching") {
       await this.#wait(IDLE_MS);
     } else if (!link.target.connected) {
-      this.#reason = ["the target is not reachable", link.target.fault ?? []].flat().join(": ");
+      this.#reason = [whyAway(link.target) ?? [], link.target.fault ?? []].flat().join(": ");
       await this.#wait(IDLE_MS);
     } else if (this.#state === "ready") {
       if (link.map.dirtyChunks > 0) return this.#to("fell-back", "a comparison found a difference");
@@ -460,8 +461,7 @@ export class Mirror {
 
   #verifyWaitsFor(): string | undefined {
     if (this.#ended) return "the mirror has ended";
-    if (!this.#options.link.target.connected) return "the target is not reachable";
-    return comparisonWaitsFor(this.#state, this.#reason);
+    return whyAway(this.#options.link.target) ?? comparisonWaitsFor(this.#state, this.#reason);
   }
 
   /** @param share of the write-through time limit. */

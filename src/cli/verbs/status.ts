@@ -110,6 +110,7 @@ function formatState({ paint }: Session, { state, reason }: VolumeView): string 
 function formatMirrors({ mirror, backup }: VolumeView): string {
   if (mirror !== null) return formatMirrorLine(mirror);
   if (backup === null || backup.state === "frozen") return "none";
+  if (backup.state === "taken-over") return "split brain: see volume show";
   return backup.state === "in-step"
     ? "backup in step"
     : `backup lacks ${formatSize(backup.dirty_bytes ?? 0)}`;

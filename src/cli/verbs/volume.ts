@@ -148,6 +148,7 @@ function formatBackup(backup: NonNullable<VolumeView["backup"]>): string {
   const where = `${store}, ${formatSize(size_bytes)}`;
   if (state === "in-step") return `${where}, ${mode}: has every acknowledged write`;
   if (state === "behind") return `${where}, ${mode}: lacks ${formatSize(dirty_bytes ?? 0)}`;
+  if (state === "taken-over") return `${where}, no way back: ${reason ?? ""}`;
   const since = frozen_at === null ? "" : ` since ${frozen_at}`;
   const why = reason === null ? "" : ` (${reason})`;
   const scrub = verify === null ? "never" : formatVerifyLine(verify);

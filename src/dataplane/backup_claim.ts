@@ -1,0 +1,131 @@
+/**
+ * Claims on a volume's backup at a store that fences, so that no agent with an older state goes on there.
+ *
+ * Frozen, it is fenced once the switch is over, by the switch's epoch. Followed, each opening raises its epoch
+ * by one. Where another agent was first, both may have been written since: a split brain, which is told and
+ * left as it is, for a person to decide.
+ */
+import type { Backend } from "../backend/mod.ts";
+import { toPsmaError } from "../core/mod.ts";
+import { atEpoch, epochOf, type MirrorRecord, type Placement } from "../volume/mod.ts";
+import { isAnothers, newClaimant } from "./volume_claim.ts";
+import type { VolumeParts } from "./volume_opening.ts";
+
+/** A followed backup is waited for no longer than this; its claim is then made in the background. */
+const FOLLOW_WITHIN_MS = 3000;
+const AGAIN_MS = 2000;
+/** How often it is made sure that a frozen backup is still ours. */
+const LOOK_EVERY_MS = 60_000;
+
+export class BackupClaim {
+  #takenOver: string | undefined;
+  #lookAtMs = -Infinity;
+  /** Of which backup it was looked at last. */
+  #lookedAt: string | undefined;
+  #isLooking = false;
+
+  constructor(readonly parts: VolumeParts) {}
+
+  /** A sentence, where another agent has the backup. */
+  get takenOver(): string | undefined {
+    return this.#takenOver;
+  }
+
+  /** Claims a followed backup that is opened. Never rejects: without its store it is done later. */
+  async follow(record: MirrorRecord, backend: Backend): Promise<void> {
+    const epoch = epochOf(record.target);
+    if (epoch === undefined) return;
+    const { context } = this.parts;
+    const claim = this.#claimFollowed(
+      record.id,
+      atEpoch(record.target, epoch + 1),
+      epoch + 1,
+      backend,
+    );
+    context.supervise("claiming a backup", claim);
+    await Promise.race([claim, context.reactor.sleep(FOLLOW_WITHIN_MS)]).catch(() => {});
+  }
+
+  async #claimFollowed(id: string, target: Placement, epoch: number, backend: Backend) {
+    const { context, manifest } = this.parts;
+    const isOver = () => manifest.current.mirror?.id !== id;
+    const claimant = manifest.current.mirror?.claimant ?? newClaimant(context.rng);
+    await this.#note(id, { claimant });
+    while (!isOver()) {
+      try {
+        await context.ask("promote", { target, epoch, claimant });
+        break;
+      } catch (error) {
+        if (isAnothers(error)) return this.#tell(target, error.message);
+        await context.reactor.sleep(AGAIN_MS);
+      }
+    }
+    if (isOver()) return;
+    await manifest.commit((now) => {
+      if (now.mirror?.id !== id) return now;
+      const { claimant: _, ...mirror } = now.mirror;
+      return { ...now, mirror: { ...mirror, target }, backup: target };
+    });
+    // It may be away: then its next connection names the epoch.
+    await backend.raiseEpoch(epoch).catch(toPsmaError);
+  }
+
+  async #note(id: string, change: Partial<MirrorRecord>) {
+    await this.parts.manifest.commit((now) =>
+      now.mirror?.id === id ? { ...now, mirror: { ...now.mirror, ...change } } : now
+    );
+  }
+
+  /** Called again and again. @param isInUse a switch may still read from the former source. */
+  look(isInUse: boolean): void {
+    const { context, manifest, volume } = this.parts;
+    const { backup, backup_rest } = manifest.current;
+    const role = manifest.current.mirror?.role;
+    if (backup && role === "backup" && volume.link?.target.fenced) {
+      return this.#tell(backup, "it refuses our epoch");
+    }
+    if (!backup || role === "backup") {
+      this.#lookedAt = undefined;
+      if (!backup) this.#takenOver = undefined;
+      return;
+    }
+    const claimant = backup_rest?.claimant, epoch = epochOf(backup);
+    if (isInUse || this.#isLooking || claimant === undefined || epoch === undefined) return;
+    const which = `${backup.store}/${backup.store_volume}@${epoch}`;
+    const isDue = context.clock.monotonicMs() >= this.#lookAtMs;
+    if (which === this.#lookedAt && !isDue) return;
+    this.#isLooking = true;
+    context.supervise("claiming a backup", this.#claimFrozen(backup, epoch, claimant, which));
+  }
+
+  async #claimFrozen(backup: Placement, epoch: number, claimant: string, which: string) {
+    const { ask, clock } = this.parts.context;
+    let pauseMs = LOOK_EVERY_MS;
+    try {
+      await ask("promote", { target: backup, epoch, claimant });
+      this.#takenOver = undefined;
+    } catch (error) {
+      if (isAnothers(error)) this.#tell(backup, error.message);
+      else pauseMs = AGAIN_MS;
+    }
+    this.#lookedAt = which;
+    this.#lookAtMs = clock.monotonicMs() + pauseMs;
+    this.#isLooking = false;
+  }
+
+  /** Once, while it lasts. */
+  #tell({ store }: Placement, why: string) {
+    if (this.#takenOver !== undefined) return;
+    const { emit, manifest, volume: { name } } = this.parts;
+    this.#takenOver =
+      `split brain is possible: another agent has taken over the backup at ${store}, ` +
+      `and both may have been written since (${why})`;
+    emit(
+      "backup.split-brain",
+      "error",
+      `${name}: ${this.#takenOver}. Nothing is copied there any more and nothing is thrown away: ` +
+        "decide which agent goes on, and stop the other one",
+      { store, epoch: manifest.current.epoch },
+    );
+  }
+}
