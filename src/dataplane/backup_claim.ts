@@ -23,6 +23,7 @@ export class BackupClaim {
   /** Of which backup it was looked at last. */
   #lookedAt: string | undefined;
   #isLooking = false;
+  #isEnded = false;
 
   constructor(readonly parts: VolumeParts) {}
 
@@ -48,7 +49,7 @@ export class BackupClaim {
 
   async #claimFollowed(id: string, target: Placement, epoch: number, backend: Backend) {
     const { context, manifest } = this.parts;
-    const isOver = () => manifest.current.mirror?.id !== id;
+    const isOver = () => this.#isEnded || manifest.current.mirror?.id !== id;
     const claimant = manifest.current.mirror?.claimant ?? newClaimant(context.rng);
     await this.#note(id, { claimant });
     while (!isOver()) {
@@ -111,6 +112,11 @@ export class BackupClaim {
     this.#lookedAt = which;
     this.#lookAtMs = clock.monotonicMs() + pauseMs;
     this.#isLooking = false;
+  }
+
+  /** The volume is closed: what was not claimed is, at the next opening, under the same name. */
+  end(): void {
+    this.#isEnded = true;
   }
 
   /** Once, while it lasts. */

@@ -226,5 +226,6 @@ export class BackupControl {
 
   end(): void {
     this.#ended = true;
+    this.claim.end();
   }
 }
