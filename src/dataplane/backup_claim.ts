@@ -24,6 +24,7 @@ export class BackupClaim {
   #lookedAt: string | undefined;
   #isLooking = false;
   #isEnded = false;
+  #following: Promise<void> | undefined;
 
   constructor(readonly parts: VolumeParts) {}
 
@@ -33,39 +34,46 @@ export class BackupClaim {
   }
 
   /** Claims a followed backup that is opened. Never rejects: without its store it is done later. */
-  async follow(record: MirrorRecord, backend: Backend): Promise<void> {
-    const epoch = epochOf(record.target);
-    if (epoch === undefined) return;
+  async follow({ id }: MirrorRecord, backend: Backend): Promise<void> {
     const { context } = this.parts;
-    const claim = this.#claimFollowed(
-      record.id,
-      atEpoch(record.target, epoch + 1),
-      epoch + 1,
-      backend,
-    );
-    context.supervise("claiming a backup", claim);
-    await Promise.race([claim, context.reactor.sleep(FOLLOW_WITHIN_MS)]).catch(() => {});
+    if (this.#following === undefined) {
+      const claim = this.#claimFollowed(id, backend).finally(() => {
+        this.#following = undefined;
+      });
+      this.#following = claim;
+      context.supervise("claiming a backup", claim);
+    }
+    const late = context.reactor.sleep(FOLLOW_WITHIN_MS);
+    await Promise.race([this.#following, late]).catch(() => {});
   }
 
-  async #claimFollowed(id: string, target: Placement, epoch: number, backend: Backend) {
-    const { context, manifest } = this.parts;
-    const isOver = () => this.#isEnded || manifest.current.mirror?.id !== id;
-    const claimant = manifest.current.mirror?.claimant ?? newClaimant(context.rng);
+  async #claimFollowed(id: string, backend: Backend) {
+    const { context, manifest } = this.parts, { mirror } = manifest.current;
+    const before = mirror?.id === id ? epochOf(mirror.target) : undefined;
+    if (mirror === null || before === undefined) return;
+    const epoch = before + 1, target = atEpoch(mirror.target, epoch);
+    const claimant = mirror.claimant ?? newClaimant(context.rng);
+    // A cutover back claims it too, by a higher epoch.
+    const isOver = () => {
+      const now = manifest.current.mirror;
+      return this.#isEnded || now?.id !== id || epochOf(now.target) !== before;
+    };
     await this.#note(id, { claimant });
     while (!isOver()) {
       try {
         await context.ask("promote", { target, epoch, claimant });
         break;
       } catch (error) {
-        if (isAnothers(error)) return this.#tell(target, error.message);
+        if (isAnothers(error) && !isOver()) return this.#tell(target, error.message);
         await context.reactor.sleep(AGAIN_MS);
       }
     }
     if (isOver()) return;
     await manifest.commit((now) => {
       if (now.mirror?.id !== id) return now;
-      const { claimant: _, ...mirror } = now.mirror;
-      return { ...now, mirror: { ...mirror, target }, backup: target };
+      const { claimant: _, ...rest } = now.mirror;
+      const claimed = { ...rest, target: atEpoch(rest.target, epoch) };
+      return { ...now, mirror: claimed, backup: now.backup && atEpoch(now.backup, epoch) };
     });
     // It may be away: then its next connection names the epoch.
     await backend.raiseEpoch(epoch).catch(toPsmaError);

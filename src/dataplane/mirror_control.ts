@@ -102,21 +102,8 @@ export class MirrorControl {
     record: MirrorRecord,
     { map, log }: Pick<MirrorLink, "map" | "log">,
   ): Promise<Backend> {
-    const { context, emit, manifest, volume } = this.parts;
-    const isBackup = record.role === "backup", { size_bytes } = record.target;
-    // One that is being filled belongs to who has the volume: the next cutover's epoch, as this opening has it.
-    const target = isBackup ? record.target : atEpoch(record.target, manifest.current.epoch + 1);
-    const open = async () => {
-      const backend = await openBackend(target.backend, context, size_bytes, volume.name);
-      if (isBackup) await this.claim.follow(record, backend);
-      if (backend.sizeBytes >= volume.sizeBytes) return backend;
-      await backend.close();
-      throw new PsmaError(
-        "state/short",
-        `Cannot mirror to ${backend.description}: it has ${backend.sizeBytes} bytes, ` +
-          `${volume.sizeBytes} are needed`,
-      );
-    };
+    const { context, emit, volume } = this.parts, { store_volume, size_bytes } = record.target;
+    const open = () => this.#openOwn(record);
     try {
       return await open();
     } catch (error) {
@@ -127,7 +114,7 @@ export class MirrorControl {
       await log?.prepare([whole]);
       map.markDoubtful(whole.at, whole.length);
       return new AwaitedBackend({
-        description: target.store_volume,
+        description: store_volume,
         sizeBytes: size_bytes,
         operations: context.operations,
         turns: context.reactor,
@@ -140,6 +127,26 @@ export class MirrorControl {
         },
       });
     }
+  }
+
+  /** Under an epoch that no older agent with this volume has. @throws {PsmaError} state/short, as openBackend */
+  async #openOwn(record: MirrorRecord): Promise<Backend> {
+    const { context, manifest, volume } = this.parts, now = manifest.current.mirror;
+    const isBackup = record.role === "backup";
+    const known = now?.id === record.id ? now.target : record.target;
+    // One that is being filled belongs to who has the volume; the next cutover promotes it to this epoch.
+    const target = isBackup ? known : atEpoch(known, manifest.current.epoch + 1);
+    const backend = await openBackend(target.backend, context, known.size_bytes, volume.name);
+    if (backend.sizeBytes >= volume.sizeBytes) {
+      if (isBackup) await this.claim.follow(record, backend);
+      return backend;
+    }
+    await backend.close();
+    throw new PsmaError(
+      "state/short",
+      `Cannot mirror to ${backend.description}: it has ${backend.sizeBytes} bytes, ` +
+        `${volume.sizeBytes} are needed`,
+    );
   }
 
   /** A map that cannot be read costs a full resync, never the volume. */
