@@ -186,6 +186,11 @@ export function epochOf({ backend }: Placement): number | undefined {
   return epoch === undefined ? undefined : Number(epoch);
 }
 
+/** The least epoch from `least` on that is beyond a place's own. */
+export function epochBeyond(place: Placement, least: number): number {
+  return Math.max(least, (epochOf(place) ?? 0) + 1);
+}
+
 /** The same place for a writer of another fencing epoch; as it is where nothing is fenced. */
 export function atEpoch(place: Placement, epoch: number): Placement {
   const { backend } = place;

@@ -6,7 +6,7 @@
 import { formatSize, PsmaError, toPsmaError } from "../core/mod.ts";
 import { COUNTER } from "../codec/mod.ts";
 import type { Mirror } from "../mirror/mod.ts";
-import { atEpoch } from "../volume/mod.ts";
+import { atEpoch, epochBeyond } from "../volume/mod.ts";
 import type { BackupClaim } from "./backup_claim.ts";
 import type { BackupStatus, MirrorStatus, VerifyStatus } from "./messages.ts";
 import type { MirrorControl } from "./mirror_control.ts";
@@ -83,7 +83,7 @@ export class BackupControl {
     const claimant = newClaimant(context.rng);
     await manifest.commit((now) => ({
       ...now,
-      backup: now.backup && atEpoch(now.backup, now.epoch),
+      backup: now.backup && atEpoch(now.backup, epochBeyond(now.backup, now.epoch)),
       backup_mode: "frozen",
       backup_rest: { at, reason, complete, claimant },
       mirror: null,

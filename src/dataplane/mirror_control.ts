@@ -6,7 +6,7 @@ import { isDeepStrictEqual } from "node:util";
 import { PsmaError, toPsmaError } from "../core/mod.ts";
 import { AwaitedBackend, type Backend } from "../backend/mod.ts";
 import { DIGEST_ALGORITHM, Mirror, type MirrorEventSink } from "../mirror/mod.ts";
-import { atEpoch, type ChangeMap, MirrorLink, type MirrorRecord } from "../volume/mod.ts";
+import { atEpoch, type ChangeMap, epochOf, MirrorLink, type MirrorRecord } from "../volume/mod.ts";
 import type { BackupClaim } from "./backup_claim.ts";
 import type { LatencyBaseline } from "./latency_baseline.ts";
 import type { GuideMirror, MirrorStatus, StartMirror } from "./messages.ts";
@@ -135,7 +135,8 @@ export class MirrorControl {
     const isBackup = record.role === "backup";
     const known = now?.id === record.id ? now.target : record.target;
     // One that is being filled belongs to who has the volume; the next cutover promotes it to this epoch.
-    const target = isBackup ? known : atEpoch(known, manifest.current.epoch + 1);
+    const filling = Math.max(manifest.current.epoch + 1, epochOf(known) ?? 0);
+    const target = isBackup ? known : atEpoch(known, filling);
     const backend = await openBackend(target.backend, context, known.size_bytes, volume.name);
     if (backend.sizeBytes >= volume.sizeBytes) {
       if (isBackup) await this.claim.follow(record, backend);

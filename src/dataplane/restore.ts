@@ -4,7 +4,7 @@
  * was, one after it, as it is to be.
  */
 import { PsmaError } from "../core/mod.ts";
-import { atEpoch } from "../volume/mod.ts";
+import { atEpoch, epochBeyond } from "../volume/mod.ts";
 import type { DataPlaneContext } from "./context.ts";
 import { newClaimant } from "./volume_claim.ts";
 import { VolumeDirectory } from "./volume_directory.ts";
@@ -33,7 +33,7 @@ export async function restoreBackup(
       }`,
     );
   }
-  const epoch = before + 1, target = atEpoch(backup, epoch);
+  const epoch = epochBeyond(backup, before + 1), target = atEpoch(backup, epoch);
   // A kill may have come between the store's step and the commit.
   const claimant = prepare?.epoch === epoch && prepare.claimant || newClaimant(rng);
   await manifest.commit((now) => ({ ...now, prepare: { epoch, to: target, claimant } }));

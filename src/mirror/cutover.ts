@@ -16,6 +16,8 @@ import {
   type BackupMode,
   type BackupRest,
   type CutoverReport,
+  epochBeyond,
+  epochOf,
   type Manifest,
   type ManifestFile,
   type MirrorLink,
@@ -65,7 +67,7 @@ export async function cutOver(
   options: CutoverOptions,
 ): Promise<{ former: Backend; report: CutoverReport }> {
   const { volume, mirror, manifest, control, aftermath } = options;
-  const epoch = manifest.current.epoch + 1;
+  const epoch = nextEpoch(manifest.current, mirror.record);
   const target = atEpoch(mirror.record.target, epoch);
   // One attempt may have been promoted and not committed: then the epoch is that one's alone.
   const claimant = manifest.current.mirror?.claimant ?? options.claimant;
@@ -115,6 +117,13 @@ export async function cutOver(
     if (!mirror.isReady) volume.dropWriteThrough(undefined);
     throw error;
   }
+}
+
+/** A followed backup's own epoch rises at each opening, and may be ahead of the volume's. */
+function nextEpoch({ epoch, mirror }: Manifest, record: MirrorRecord): number {
+  const { role, target } = mirror ?? record;
+  if (role === "backup") return epochBeyond(target, epoch + 1);
+  return Math.max(epoch + 1, epochOf(target) ?? 0);
 }
 
 function requireReady(mirror: Mirror): void {

@@ -15,7 +15,7 @@ export type {
   RateWindow,
   VerifyRecord,
 } from "../codec/mod.ts";
-export { atEpoch, epochOf } from "../codec/mod.ts";
+export { atEpoch, epochBeyond, epochOf } from "../codec/mod.ts";
 export { OPERATION, OPERATION_FLAG } from "../backend/mod.ts";
 export * from "./change_map.ts";
 export * from "./counters.ts";
