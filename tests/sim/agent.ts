@@ -125,7 +125,10 @@ export class Agent implements DataPlaneContext {
       } catch (error) {
         if (this.ring.dead) return;
         if (!(error instanceof PsmaError)) return this.#die(error);
-        this.options.machine.world.note(`not opened: ${error.code}`);
+        const { world } = this.options.machine;
+        world.note(`not opened: ${error.code}`);
+        // Nobody else claims anything.
+        if (error.code === "fenced/claimed") world.fail(error);
         await this.reactor.sleep(OPEN_AGAIN_MS);
       }
     }
@@ -152,7 +155,11 @@ export class Agent implements DataPlaneContext {
   };
 
   emit(event: Omit<DataPlaneEvent, "at_ms">): void {
-    this.options.machine.world.note(`event ${event.type}: ${event.message}`);
+    const { world } = this.options.machine;
+    world.note(`event ${event.type}: ${event.message}`);
+    if (event.type === "volume.fenced" || event.type === "backup.split-brain") {
+      world.fail(new Error(event.message));
+    }
     this.options.onEvent(event);
   }
 
