@@ -1,4 +1,4 @@
-/** Units, names, errors, asserts, clock, chance, turns, memory, log, bounded queue, durable and token files: what every room may use. */
+/** Units, names, errors, asserts, clock, chance, turns and waits, memory, log, bounded queue, durable and token files: what every room may use. */
 export * from "./assert.ts";
 export * from "./clock.ts";
 export * from "./durable_file.ts";
@@ -17,3 +17,4 @@ export * from "./supervise.ts";
 export * from "./token_file.ts";
 export * from "./turns.ts";
 export * from "./units.ts";
+export * from "./waits.ts";

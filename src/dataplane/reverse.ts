@@ -52,7 +52,7 @@ export async function prepareReverse(
   volume.prepareReverse(link);
   const { calls, reactor } = context;
   const late = reactor.sleep(FLUSH_WITHIN_MS).then(() => -1);
-  const isKnown = !isLost && await Promise.race([calls.flush(volume.active), late]) === 0;
+  const isKnown = !isLost && await Promise.race([volume.flushActive(calls), late]) === 0;
   if (!isKnown) map.markDoubtful(0, volume.sizeBytes);
   link.writeThrough = isKnown && mode === "sync";
   const record: MirrorRecord = {

@@ -5,7 +5,7 @@
  * Faults: a side that does not flush, or a map that cannot be made durable, leaves everything hot that is; a log
  * that cannot be written is tried again for ever, and writes to cold regions wait meanwhile.
  */
-import { toPsmaError, type Turns } from "../core/mod.ts";
+import { Signal, toPsmaError, type Turns } from "../core/mod.ts";
 import type { BackendCalls } from "../backend/mod.ts";
 import type { IntentLog, MirrorLink, Settling, Volume } from "../volume/mod.ts";
 import type { Copier } from "./copier.ts";
@@ -30,14 +30,14 @@ export interface CoolingOptions {
 export class Cooling {
   readonly #options: CoolingOptions;
   readonly #settling: Settling;
-  readonly #end: { promise: Promise<void>; resolve: (value: void) => void };
+  readonly #end: Signal;
   #ended = false;
   #quiet = false;
   #finished: Promise<void> = Promise.resolve();
 
   constructor(options: CoolingOptions) {
     this.#options = options;
-    this.#end = options.turns.deferred<void>();
+    this.#end = new Signal(options.turns);
     this.#settling = this.#settlingOf(options);
   }
 
@@ -50,7 +50,7 @@ export class Cooling {
   /** The mirror copies nothing any more. Closes the log: whoever waited for it goes on. */
   async end(): Promise<void> {
     this.#ended = true;
-    this.#end.resolve();
+    this.#end.tell();
     await this.#options.link.log?.close();
     await this.#finished;
   }
@@ -75,8 +75,9 @@ export class Cooling {
       eachWrite: (visit) => volume.eachWrite(visit),
       flushSource: async () => {
         // A source that is away answers when it is back; nobody waits so long for a mirror to end.
-        const flushed = calls.flush(volume.active).then((errno) => errno === 0);
-        return await Promise.race([flushed, this.#end.promise]) === true;
+        let isDurable = false;
+        await this.#end.or(volume.flushActive(calls).then((errno) => isDurable = errno === 0));
+        return isDurable && !this.#ended;
       },
       flushTarget: () => copier.flushTarget().then(() => true, () => false),
       isSettled: (range) => !map.isUnstable(range.at, range.length) && !link.isChecked(range),
@@ -96,6 +97,6 @@ export class Cooling {
   }
 
   async #sleep(ms: number) {
-    await Promise.race([this.#end.promise, this.#options.turns.sleep(ms)]);
+    if (!this.#ended) await this.#end.or(this.#options.turns.sleep(ms));
   }
 }

@@ -170,7 +170,10 @@ export class Copier {
     for (const range of checks.unsettled()) link.map.markUnstable(range.at, range.length);
     const errno = await calls.flush(link.target);
     link.map.flushed(errno === 0);
-    if (errno !== 0) throw failed("flush the target", errno);
+    if (errno === 0) return;
+    // What it could not make durable it may have given up: the next flush would say nothing of it.
+    link.map.unstableToDirty();
+    throw failed("flush the target", errno);
   }
 
   async #copyNext(mode: CopyMode, buffer: Memory): Promise<boolean> {
@@ -263,6 +266,7 @@ export class Copier {
     const { volume, link } = this.options;
     try {
       await volume.lock(range);
+      if (!link.holdsLock(range)) return link.setCheck(range, CHECK.none);
       link.setCheck(range, CHECK.pending);
       link.map.beginCopy(range.at, range.length);
       await this.#copy(range, buffer);

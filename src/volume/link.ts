@@ -66,8 +66,23 @@ export class MirrorLink {
     return this.#locks.length > 0;
   }
 
+  /** The locks that a write to the range would wait for. */
+  locksOn({ at, length }: Range): readonly Range[] {
+    return this.#locks.filter((lock) => at < lock.at + lock.length && lock.at < at + length);
+  }
+
   lock(range: Range): void {
     this.#locks.push(range);
+  }
+
+  /** Whether a lock is still held: with write-through all of them end. */
+  holdsLock(range: Range): boolean {
+    return this.#locks.includes(range);
+  }
+
+  /** Nobody waits for a target that is left behind; who had a lock has none now. */
+  unlockAll(): void {
+    this.#locks.length = 0;
   }
 
   unlock(range: Range): void {

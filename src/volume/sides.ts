@@ -14,6 +14,7 @@
 import type { Turns } from "../core/mod.ts";
 import { type Backend, OPERATION, type Operations } from "../backend/mod.ts";
 import type { MirrorLink } from "./link.ts";
+import type { Range } from "./range.ts";
 import type { Requests } from "./requests.ts";
 import { WritesInFlight } from "./writes_in_flight.ts";
 
@@ -134,6 +135,8 @@ export class Sides {
     const at = requests.at[slot] as number, length = requests.length[slot] as number;
     link.map.markDirty(at, length);
     link.reverse?.map.markDirty(at, length);
+    // A flush: whatever that side was to make durable, it may have given up.
+    if (length === 0) (isActive ? link.reverse : link)?.map.unstableToDirty();
     if (!isActive) this.leaveTarget("the target failed a write");
     else if (length > 0) this.leaveTarget("the volume's own backend failed a write");
   }
@@ -193,6 +196,9 @@ export class Sides {
     this.#leave((1 - this.#activeSide) as 0 | 1);
     // What is still on its way there would keep its range from being copied: it ends now.
     if (this.underWayAtTarget > 0 || link.hasLocks) link.target.abort();
+    // Not every target can be cut off: what is being copied or compared there is not waited for either.
+    link.unlockAll();
+    this.#options.onEnded();
     if (reason !== undefined) link.onFallback?.(reason);
     this.#options.turns.wake();
   }
@@ -263,6 +269,17 @@ export class Sides {
       longest = Math.max(longest, now - (requests.startedMs[slot] as number));
     }
     return longest;
+  }
+
+  /** True when a write under way there has not ended at the active side. */
+  waitsForActive({ at, length }: Range): boolean {
+    const requests = this.#requests, bit = 1 << this.#activeSide;
+    for (let i = 0; i < this.writes.count; i++) {
+      const slot = this.writes.slotAt(i), from = requests.at[slot] as number;
+      const isThere = from < at + length && at < from + (requests.length[slot] as number);
+      if (isThere && ((requests.waitingFor[slot] as number) & bit) !== 0) return true;
+    }
+    return false;
   }
 
   /** Marks again what a flush of the target that begins now cannot cover. */

@@ -16,7 +16,13 @@
  */
 import type { Clock, Turns } from "../core/mod.ts";
 import { COUNTER } from "../codec/mod.ts";
-import { type Backend, OPERATION, OPERATION_FLAG, type Operations } from "../backend/mod.ts";
+import {
+  type Backend,
+  type BackendCalls,
+  OPERATION,
+  OPERATION_FLAG,
+  type Operations,
+} from "../backend/mod.ts";
 import { Counters } from "./counters.ts";
 import type { MirrorLink } from "./link.ts";
 import type { Range } from "./range.ts";
@@ -53,6 +59,8 @@ export class Volume {
   /** Whom a slot's read was asked of. */
   readonly #askedOf: Backend[];
   #inFlight = 0;
+  /** What the application's next flush fails with; 0 for nothing. */
+  #owedErrno = 0;
   #drainWaiters: (() => void)[] = [];
 
   constructor(options: VolumeOptions) {
@@ -119,7 +127,7 @@ export class Volume {
     const requests = this.#requests;
     if (this.#closed) return ESHUTDOWN;
     const code = requests.code[slot] as number;
-    if (code === OPERATION.flush) return 0;
+    if (code === OPERATION.flush) return this.#takeOwed();
     const at = requests.at[slot] as number, length = requests.length[slot] as number;
     if (code !== OPERATION.read && this.readOnly) return EPERM;
     if (!(at >= 0) || !(length > 0)) return EINVAL;
@@ -130,6 +138,12 @@ export class Volume {
     // Zeros that go to a mirror too are as fast as its far side: nobody knows how fast that is.
     const fast = ((requests.flags[slot] as number) & OPERATION_FLAG.fastZero) !== 0;
     return fast && this.link?.writeThrough === true ? EOPNOTSUPP : 0;
+  }
+
+  #takeOwed(): number {
+    const errno = this.#owedErrno;
+    this.#owedErrno = 0;
+    return errno;
   }
 
   #read(slot: number, from: Backend) {
@@ -217,6 +231,16 @@ export class Volume {
 
   // ---- For the mirror, off the hot path ----
 
+  /**
+   * Flushes the active side. Who keeps the bytes tells once that it lost some: what fails here fails the
+   * application's next flush too, which would else be told that all it wrote is durable. @returns the errno.
+   */
+  async flushActive(calls: BackendCalls): Promise<number> {
+    const { active } = this, errno = await calls.flush(active);
+    if (errno !== 0 && active === this.active) this.#owedErrno = errno;
+    return errno;
+  }
+
   /** Changes are tracked from here on, those of writes that are in flight among them. */
   attachLink(link: MirrorLink): void {
     if (link.log) link.log.onHot = () => this.#resumeCold(link);
@@ -255,14 +279,22 @@ export class Volume {
     this.#sides.leaveTarget(reason);
   }
 
-  /** Milliseconds that the oldest write has waited for the target alone or for a lock; 0 when none does. */
+  /** Milliseconds that the oldest write has waited because of the mirror; 0 when none does. */
   mirrorWaitMs(): number {
-    const requests = this.#requests, now = this.#clock.monotonicMs();
+    const requests = this.#requests, now = this.#clock.monotonicMs(), { link } = this;
     let longest = this.#sides.waitForTargetMs(now);
-    for (const slot of this.link?.waiting ?? []) {
+    for (const slot of link?.waiting ?? []) {
+      if (link && this.#waitsForActive(slot, link)) continue;
       longest = Math.max(longest, now - (requests.startedMs[slot] as number));
     }
     return longest;
+  }
+
+  /** What a waiting write is behind has not ended at the active side: its mirror is not to blame. */
+  #waitsForActive(slot: number, link: MirrorLink): boolean {
+    const { at, length } = this.#requests;
+    const range = { at: at[slot] as number, length: length[slot] as number };
+    return [range, ...link.locksOn(range)].some((one) => this.#sides.waitsForActive(one));
   }
 
   /** True when a write in flight touches the range. */
@@ -317,6 +349,7 @@ export class Volume {
   finishCommit(sizeBytes: number): Backend {
     const former = this.active;
     const ended = this.#sides.exchange();
+    this.#owedErrno = 0;
     this.#readFrom = this.active;
     if (ended) {
       this.#resume(ended);

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { type PsmaError, seededRng, silentLog } from "../../../src/core/mod.ts";
 import {
   type BackupMode,
+  type BackupOrder,
   DataPlane,
   type DataPlaneEvent,
   type Placement,
@@ -78,14 +79,18 @@ async function setting(body: (one: Setting) => Promise<void>): Promise<void> {
 const order = (mode: BackupMode) => ({ mode, terms: mirrorTerms(), failover_after_ms: 300 });
 
 /** The volume moves to the far store; its first place is the backup. */
-async function moveAway({ agent, far }: Setting, mode: BackupMode): Promise<void> {
+async function moveAway(
+  { agent, far }: Setting,
+  mode: BackupMode,
+  backup: BackupOrder = order(mode),
+): Promise<void> {
   const target = await far.create("v1", LARGE, 2);
   const terms = mirrorTerms();
   await agent.command("startMirror", { volume: "data", id: "m1", target, terms, compare: false });
   const report = await agent.command("switchVolume", {
     volume: "data",
     timeout_ms: 20_000,
-    backup: order(mode),
+    backup,
   });
   assert.equal(report.io_errors, 0);
 }
@@ -156,6 +161,28 @@ Deno.test({
       const digest = async (of: DataPlane, name: string) =>
         (await of.command("digestExtents", { name, extents: [{ at: 0, length: MIB }] })).digests;
       assert.deepEqual(await digest(agent, "data"), await digest(far.plane, "v1"));
+    }),
+});
+
+Deno.test({
+  name: "the backup takes over although writes wait for each other at the store that is lost",
+  ...needs,
+  fn: () =>
+    setting(async (one) => {
+      const { far, writer, events } = one;
+      await writer.stop();
+      const terms = mirrorTerms({ write_through_timeout_ms: 50 });
+      await moveAway(one, "sync", { mode: "sync", terms, failover_after_ms: 500 });
+      await far.plane.command("unexportNbd", { name: "v1" });
+      const write = (fill: number) =>
+        writer.plane.command("writeDevice", {
+          device: writer.device,
+          at: 0,
+          bytes: new Uint8Array(4096).fill(fill).buffer,
+        });
+      await Promise.all([1, 2, 3].map(write));
+      assert.ok(events.some(({ type }) => type === "backup.took-over"));
+      assert.ok(!events.some(({ type }) => type === "backup.not-taken-over"));
     }),
 });
 

@@ -59,17 +59,29 @@ function mapOf(thread: InThread, temp: TempDir, name: string): Promise<ChangeMap
   return ChangeMap.create(thread.files, temp.file(name), MIB);
 }
 
+interface Outcome {
+  errno: number | undefined;
+}
+
 /** A write of one chunk. Its `errno` is undefined until it was answered. */
-function write({ thread, volume }: Pair, chunk: number): { errno: number | undefined } {
+function write(pair: Pair, chunk: number): Outcome {
+  return submit(pair, OPERATION.write, chunk * BLOCK);
+}
+
+function flush(pair: Pair): Outcome {
+  return submit(pair, OPERATION.flush, 0);
+}
+
+function submit({ thread, volume }: Pair, code: number, at: number): Outcome {
   const { requests, reactor } = thread;
-  const outcome: { errno: number | undefined } = { errno: undefined };
+  const outcome: Outcome = { errno: undefined };
   const owner = requests.registerOwner((slot) => {
     outcome.errno = requests.errno[slot] as number;
     requests.release(slot);
     reactor.wake();
   });
   const slot = requests.take(owner);
-  requests.describe(slot, OPERATION.write, chunk * BLOCK, BLOCK, 0);
+  requests.describe(slot, code, at, BLOCK, 0);
   volume.submit(slot);
   return outcome;
 }
@@ -266,5 +278,74 @@ Deno.test({
       assert.ok(volume.mirrorWaitMs() >= 10);
       target.release();
       await until(thread, () => answered() === all.length, "the rest");
+    }),
+});
+
+Deno.test({
+  name:
+    "a write that waits behind one which the active side has not done is not the target's fault",
+  ...needs,
+  fn: () =>
+    withPair(async (pair) => {
+      const { thread, volume, source } = pair, range = { at: 0, length: 2 * BLOCK };
+      source.hold();
+      const first = write(pair, 1), second = write(pair, 1);
+      const locked = volume.lock(range), third = write(pair, 0);
+      await never(thread, () => volume.mirrorWaitMs() > 0, { for_ms: 30, what: "a wait for it" });
+      source.release();
+      await locked;
+      assert.equal(first.errno, 0);
+      assert.notEqual(volume.mirrorWaitMs(), 0);
+      volume.unlock(range);
+      await until(thread, () => second.errno === 0 && third.errno === 0, "those behind it");
+    }),
+});
+
+Deno.test({
+  name: "a target that fails a flush has to get all again that it was to make durable",
+  ...needs,
+  fn: () =>
+    withPair(async (pair) => {
+      const { thread, targetFaults, link } = pair;
+      const written = write(pair, 3);
+      await until(thread, () => written.errno === 0, "the write");
+      targetFaults.rule = failNth("flush", { nth: 1, errno: EIO });
+      const flushed = flush(pair);
+      await until(thread, () => flushed.errno === 0, "the flush, which the source has done");
+      assert.equal(link.writeThrough, false);
+      assert.deepEqual([link.map.isDirty(3), link.map.dirtyChunks], [true, 1]);
+    }),
+});
+
+Deno.test({
+  name:
+    "a flush for the mirror that fails at the active side fails the application's next one, once",
+  ...needs,
+  fn: () =>
+    withPair(async (pair) => {
+      const { thread, volume, faulty } = pair;
+      faulty.rule = failNth("flush", { nth: 1, errno: EIO });
+      assert.equal(await volume.flushActive(thread.calls), EIO);
+      const first = flush(pair), second = flush(pair);
+      await until(thread, () => first.errno !== undefined && second.errno !== undefined, "both");
+      assert.deepEqual([first.errno, second.errno], [EIO, 0]);
+    }),
+});
+
+Deno.test({
+  name:
+    "a write that waits for a lock goes on when the target is left behind, whatever holds the lock",
+  ...needs,
+  fn: () =>
+    withPair(async (pair) => {
+      const { thread, volume, link } = pair, range = { at: 0, length: BLOCK };
+      await volume.lock(range);
+      const held = write(pair, 0);
+      await never(thread, () => held.errno !== undefined, { for_ms: 5, what: "an answer" });
+      volume.dropWriteThrough("it is too slow");
+      await until(thread, () => held.errno === 0, "the write");
+      assert.equal(link.holdsLock(range), false);
+      assert.equal(link.map.isDirty(0), true);
+      volume.unlock(range);
     }),
 });
