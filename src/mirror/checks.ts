@@ -5,7 +5,7 @@
  * A write that goes through to an extent while its answer is on the way taints the check; such an extent is
  * checked again with new writes to it held back, for at most the write-through time limit.
  */
-import { PsmaError } from "../core/mod.ts";
+import { Breaker, PsmaError, type Turns } from "../core/mod.ts";
 import { CHECK, type MirrorLink, type Range, type Volume } from "../volume/mod.ts";
 
 const BATCH = 64;
@@ -20,9 +20,12 @@ export interface CopiedExtent extends Range {
 
 export interface CheckOptions {
   readonly volume: Pick<Volume, "lock" | "unlock">;
-  readonly link: Pick<MirrorLink, "writeThrough" | "hasCheck" | "setCheck" | "setVerified"> & {
-    readonly map: Pick<MirrorLink["map"], "markDirty">;
-  };
+  readonly link:
+    & Pick<MirrorLink, "writeThrough" | "hasCheck" | "setCheck" | "setVerified" | "holdsLock">
+    & {
+      readonly map: Pick<MirrorLink["map"], "markDirty">;
+    };
+  readonly turns: Turns;
   /** Digests of what the target persisted, one per extent, in order. */
   readonly ask: (extents: readonly Range[]) => Promise<readonly string[]>;
   /** The digest of the source's bytes as they are now. */
@@ -44,17 +47,17 @@ export class DigestChecks {
   readonly #strikes = new Map<number, number>();
   #failure: unknown;
 
-  readonly #abandoned: Promise<never>;
-  #abandon: (error: PsmaError) => void = () => {};
+  readonly #patience: Breaker;
 
   constructor(readonly options: CheckOptions) {
-    this.#abandoned = new Promise((_, reject) => this.#abandon = reject);
-    this.#abandoned.catch(() => {});
+    this.#patience = new Breaker(options.turns);
   }
 
   /** Waits for no store any more: what is under way fails now, and what comes, at once. */
   abandon(): void {
-    this.#abandon(new PsmaError("state/ended", "Cannot check an extent: the mirror has ended"));
+    this.#patience.break(
+      new PsmaError("state/ended", "Cannot check an extent: the mirror has ended"),
+    );
   }
 
   /** Extents that were copied and whose digests are not compared yet. */
@@ -99,7 +102,7 @@ export class DigestChecks {
     };
     try {
       const ranges = batch.map(({ at, length }) => ({ at, length }));
-      const digests = await Promise.race([ask(ranges), this.#abandoned]);
+      const digests = await this.#patience.guard(ask(ranges));
       const again: CopiedExtent[] = [];
       for (const [index, extent] of batch.entries()) {
         if (link.hasCheck(extent, CHECK.tainted)) {
@@ -133,7 +136,8 @@ export class DigestChecks {
     try {
       await volume.lock(range);
       const answers = Promise.all([digestSource(range), ask([range])]);
-      const [source, [target]] = await limit(Promise.race([answers, this.#abandoned]));
+      const [source, [target]] = await limit(this.#patience.guard(answers));
+      if (!link.holdsLock(range)) return;
       settled = true;
       link.setCheck(range, CHECK.none);
       if (this.#isEqual(range, source, target)) return;

@@ -8,7 +8,7 @@
  * a chunk that was watched to the end mean that the sides differ. They are taken once more after a flush of the
  * target, so that a target that has just lost what it had not flushed is not blamed for it.
  */
-import { PsmaError, type Turns } from "../core/mod.ts";
+import { Breaker, PsmaError, type Turns } from "../core/mod.ts";
 import { CHECK, type MirrorLink, type Range, type Volume } from "../volume/mod.ts";
 
 const LANES = 4;
@@ -48,19 +48,15 @@ export interface ComparisonOptions {
 export class Comparison {
   #last: Promise<unknown> = Promise.resolve();
   readonly #reading = new Set<Promise<unknown>>();
-  readonly #abandoned: Promise<never>;
-  readonly #abandon: (error: PsmaError) => void;
+  readonly #patience: Breaker;
 
   constructor(readonly options: ComparisonOptions) {
-    const { promise, reject } = options.turns.deferred<never>();
-    this.#abandoned = promise;
-    this.#abandon = reject;
-    promise.catch(() => {});
+    this.#patience = new Breaker(options.turns);
   }
 
   /** Waits for no store any more: what is under way fails now, and what comes, at once. */
   abandon(): void {
-    this.#abandon(new PsmaError("state/ended", "Cannot compare: the mirror has ended"));
+    this.#patience.break(new PsmaError("state/ended", "Cannot compare: the mirror has ended"));
   }
 
   /** Resolves when nothing is being compared and no buffer is being read into. */
@@ -199,10 +195,9 @@ export class Comparison {
   /** Chunks in which a side may hold data, from the first to the last given. @param chunks not empty. */
   async #dataIn(chunks: readonly number[]): Promise<Set<number>> {
     const { volume, link } = this.options, { at, length } = this.#extentOf(chunks);
-    const [source, target] = await Promise.race([
+    const [source, target] = await this.#patience.guard(
       Promise.all([volume.dataExtents(at, length), link.target.dataExtents(at, length)]),
-      this.#abandoned,
-    ]);
+    );
     const data = new Set<number>();
     for (const extent of [...source, ...target]) {
       const covered = link.chunksOf(extent);
@@ -270,10 +265,7 @@ export class Comparison {
     this.#reading.add(reading);
     const forget = () => void this.#reading.delete(reading);
     reading.then(forget, forget);
-    const [source, target] = await Promise.race([
-      Promise.all([reading, ask(extents)]),
-      this.#abandoned,
-    ]);
+    const [source, target] = await this.#patience.guard(Promise.all([reading, ask(extents)]));
     onCompared(extents.length);
     return source.map((digest, index) => digest === target[index]);
   }

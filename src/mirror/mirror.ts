@@ -6,7 +6,7 @@
  * waited for; a failed round is tried again with backoff, for ever; three wrong digests in a row on one extent
  * fail the mirror until someone resumes it. The source is never at risk: the mirror only reads it.
  */
-import { PsmaError, toPsmaError } from "../core/mod.ts";
+import { PsmaError, Signal, toPsmaError } from "../core/mod.ts";
 import type { MirrorRecord, MirrorTerms } from "../volume/mod.ts";
 import { DigestChecks } from "./checks.ts";
 import { ConvergenceWatch, Deadlines, WriterWatch } from "./convergence.ts";
@@ -49,7 +49,8 @@ export class Mirror {
   readonly #deadlines: Deadlines;
   #ended = false;
   #finished: Promise<void> | undefined;
-  #change: { promise: Promise<void>; resolve: (value: void) => void };
+  #ending: Promise<void> | undefined;
+  readonly #change: Signal;
   #rounds = 0;
   #gainedLittle = false;
   #terms: MirrorTerms;
@@ -66,7 +67,7 @@ export class Mirror {
     // A link that is in write-through already goes on with lock-step.
     this.#state = options.record.paused ? "paused" : link.writeThrough ? "ready" : "requested";
     this.#wantReady = this.#keepsReady;
-    this.#change = turns.deferred<void>();
+    this.#change = new Signal(turns);
     this.#terms = record.terms;
     this.#rememberedMs = clock.monotonicMs();
     this.#watch = new WriteThroughWatch(options, () => this.#terms.write_through_timeout_ms);
@@ -86,6 +87,7 @@ export class Mirror {
     this.checks = new DigestChecks({
       volume,
       link,
+      turns,
       ask: (ranges) => options.control.digests(ranges),
       digestSource: (range) => this.copier.digestSource(range),
       limit: (work) => this.#limit(work),
@@ -104,7 +106,7 @@ export class Mirror {
       waitsFor: () => this.#verifyWaitsFor(),
       ask: (ranges) => options.control.digests(ranges),
       onUnequal: (range, tell) => {
-        this.#signal();
+        this.#change.tell();
         if (tell) tellUnequal(options.emit, range);
       },
     });
@@ -173,14 +175,14 @@ export class Mirror {
   /** What is predicted, for the schedule. */
   guide(guidance: Guidance): void {
     this.#scheduler.guide(guidance);
-    this.#signal();
+    this.#change.tell();
   }
 
   /** From now on; what they say of durability holds for the next mirror. */
   setTerms(terms: MirrorTerms): void {
     this.#terms = terms;
     this.#scheduler.setTerms(terms);
-    this.#signal();
+    this.#change.tell();
   }
 
   /** Why no round can begin or go on; undefined: one can. */
@@ -217,13 +219,13 @@ export class Mirror {
   }
 
   async #reachReady(timeoutMs: number): Promise<void> {
-    const { clock, turns } = this.#options;
+    const { clock } = this.#options;
     const begunMs = clock.monotonicMs(), deadline = begunMs + timeoutMs;
     const watch = new ConvergenceWatch(this.#options.link, this.copier, timeoutMs);
     this.#wantReady = true;
     this.#gateWantedMs = begunMs;
     this.#lockStep.now();
-    this.#signal();
+    this.#change.tell();
     while (this.#state !== "ready" || !this.verification.gate.passedSince(begunMs)) {
       if (this.#ended) throw new PsmaError("state/ended", "Cannot converge: the mirror has ended");
       if (this.#state === "paused" || this.#state === "failed") {
@@ -240,7 +242,7 @@ export class Mirror {
         this.#options.volume.dropWriteThrough(undefined);
         throw missed;
       }
-      await Promise.race([this.#change.promise, turns.sleep(Math.min(left, IDLE_MS))]);
+      await this.#wait(Math.min(left, IDLE_MS));
     }
   }
 
@@ -265,12 +267,16 @@ export class Mirror {
     this.#wantReady = this.#keepsReady;
   }
 
-  /** Ends the task. The link stays with the volume until the caller detaches it. */
-  async end(): Promise<void> {
+  /** Ends the task, once. The link stays with the volume until the caller detaches it. */
+  end(): Promise<void> {
+    return this.#ending ??= this.#end();
+  }
+
+  async #end(): Promise<void> {
     this.#ended = true;
     this.copier.stop(true);
     this.checks.abandon();
-    this.#signal();
+    this.#change.tell();
     const cooled = this.#cooling.end();
     await this.verification.end();
     await Promise.all([this.#finished, cooled]);
@@ -319,7 +325,7 @@ export class Mirror {
         await this.verification.gate.pass(() =>
           this.#state === "ready" && this.#wantReady && !this.#ended
         );
-        return this.#signal();
+        return this.#change.tell();
       }
       await this.#wait(IDLE_MS);
       if (!this.#wantReady && this.#state === "ready") {
@@ -424,7 +430,7 @@ export class Mirror {
     if (!this.#converging || !link.writeThrough) return false;
     await volume.enterLockStep();
     await this.copier.flushTarget();
-    if (await calls.flush(volume.active) !== 0) {
+    if (await volume.flushActive(calls) !== 0) {
       throw new PsmaError("io/flush", "Cannot converge: the source does not flush");
     }
     if (!this.#converging || !link.writeThrough || link.map.dirtyChunks > 0) return false;
@@ -483,15 +489,10 @@ export class Mirror {
       copied: this.copier.copiedBytes,
       changed: link.changedBytes,
     });
-    this.#signal();
-  }
-
-  #signal() {
-    this.#change.resolve();
-    this.#change = this.#options.turns.deferred<void>();
+    this.#change.tell();
   }
 
   async #wait(ms: number) {
-    await Promise.race([this.#change.promise, this.#options.turns.sleep(ms)]);
+    await this.#change.or(this.#options.turns.sleep(ms));
   }
 }

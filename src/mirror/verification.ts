@@ -36,6 +36,8 @@ export class MirrorVerification {
   readonly doubts: Doubts;
   readonly #comparison: Comparison;
   #verify: Verify | undefined;
+  /** Nobody waits for a rate any more. */
+  #ended = false;
 
   constructor(readonly options: MirrorVerificationOptions) {
     const { volume, link, turns, clock, ask, copier, checks, pacer, limit } = options;
@@ -50,7 +52,7 @@ export class MirrorVerification {
       limit,
       onCompared: (count) => void (checks.checked += count),
     });
-    const admit = (bytes: number) => pacer.admit(bytes * COMPARING_COSTS);
+    const admit = (bytes: number) => pacer.admit(bytes * COMPARING_COSTS, () => this.#ended);
     this.doubts = new Doubts({ link, comparison: this.#comparison, admit });
     this.gate = new VerifyGate({
       link,
@@ -77,7 +79,7 @@ export class MirrorVerification {
         holes: (chunks) => comparison.holes(chunks),
         rangeOf: (chunk) => comparison.rangeOf(chunk),
       },
-      admit: (bytes) => pacer.admit(bytes),
+      admit: (bytes) => pacer.admit(bytes, () => this.#ended),
       waitsFor,
       onMismatch: (range, tell) => this.#foundUnequal(range, tell),
     });
@@ -102,6 +104,7 @@ export class MirrorVerification {
 
   /** Ends all of it; a verify that runs is gone on with by whoever continues with the mirror. */
   async end(): Promise<void> {
+    this.#ended = true;
     this.#comparison.abandon();
     await this.#verify?.halt();
     await this.#comparison.settle();

@@ -9,7 +9,7 @@
  *
  * Not promised: bytes that both sides have in memory are compared there; a disk's own rot is seen once it is read.
  */
-import { type Clock, PsmaError, toPsmaError, type Turns } from "../core/mod.ts";
+import { type Clock, PsmaError, Signal, toPsmaError, type Turns } from "../core/mod.ts";
 import type { DifferingRange, VerifyRecord } from "../volume/mod.ts";
 import type { Verdict } from "./comparison.ts";
 
@@ -53,7 +53,7 @@ export class Verify {
   #record: VerifyRecord;
   #reason: string | undefined;
   #halted = false;
-  #wake: { promise: Promise<void>; resolve: (value: void) => void };
+  readonly #wake: Signal;
   #savedMs: number;
   #dueMs = 0;
   #startedMs: number;
@@ -64,7 +64,7 @@ export class Verify {
     this.#options = options;
     this.#record = options.record;
     this.#chunkOf = (bytes) => Math.ceil(bytes / options.sides.chunkBytes);
-    this.#wake = options.turns.deferred<void>();
+    this.#wake = new Signal(options.turns);
     this.#savedMs = this.#startedMs = options.clock.monotonicMs();
     this.#doneAtStart = options.record.done_bytes;
   }
@@ -99,7 +99,7 @@ export class Verify {
   /** Ends the work in this process; on disk it is still running, so that the next one goes on. */
   async halt(): Promise<void> {
     this.#halted = true;
-    this.#wake.resolve();
+    this.#wake.tell();
     await this.#finished;
   }
 
@@ -153,7 +153,7 @@ export class Verify {
   async #compare(batch: readonly number[]): Promise<Map<number, Verdict> | undefined> {
     const bytes = batch.length * this.#options.sides.chunkBytes;
     await this.#keepRate(bytes);
-    await Promise.race([this.#options.admit(bytes), this.#wake.promise]);
+    if (!this.#halted) await this.#wake.or(this.#options.admit(bytes));
     if (!this.#mayGoOn()) return undefined;
     return await this.#options.sides.compare(batch);
   }
@@ -237,7 +237,7 @@ export class Verify {
   }
 
   async #sleep(ms: number) {
-    if (!this.#halted) await Promise.race([this.#options.turns.sleep(ms), this.#wake.promise]);
+    if (!this.#halted) await this.#wake.or(this.#options.turns.sleep(ms));
   }
 }
 

@@ -1,6 +1,7 @@
 /** What a target may do late must never undo what came after it. */
 import assert from "node:assert/strict";
 import { inThread, never, until } from "../../support/in_thread.ts";
+import { mirrorTerms } from "../../support/mirror_terms.ts";
 import { MirrorRig } from "../../support/mirror_rig.ts";
 import { requires } from "../../support/requires.ts";
 import { tempDir } from "../../support/temp.ts";
@@ -103,5 +104,71 @@ Deno.test({
       await rig.mirror.converge(5000);
       await rig.switchOver();
       assert.equal(await rig.read(), 2);
+    }),
+});
+
+Deno.test({
+  name: "a copy that a target holds up holds nobody up once it is left behind, and is made again",
+  ...needs,
+  fn: () =>
+    withRig(async (rig) => {
+      await rig.write(1);
+      await rig.mirror.converge(5000);
+      rig.target.hold();
+      rig.volume.link?.map.markDirty(0, 65_536);
+      await until(rig.thread, () => rig.target.held > 0, "the copy, under its lock");
+      await rig.write(3);
+      rig.target.release();
+      await rig.mirror.converge(5000);
+      await rig.switchOver();
+      assert.equal(await rig.read(), 3);
+    }),
+});
+
+Deno.test({
+  name: "a mirror that is ended twice gives its memory back once",
+  ...needs,
+  fn: () =>
+    withRig(async (rig) => {
+      const { memory } = rig.mirror.copier.options, released = new Set<number>();
+      const release = memory.release;
+      memory.release = (one) => {
+        assert.ok(!released.has(one.address), "memory was released twice");
+        released.add(one.address);
+        release(one);
+      };
+      try {
+        await Promise.all([rig.mirror.end(), rig.mirror.end()]);
+        await rig.mirror.end();
+      } finally {
+        memory.release = release;
+      }
+      assert.notEqual(released.size, 0);
+    }),
+});
+
+Deno.test({
+  name: "a mirror ends at once, however low the rate is at which it compares",
+  ...needs,
+  fn: () =>
+    withRig(async (rig) => {
+      await rig.write(1);
+      await rig.mirror.converge(5000);
+      rig.mirror.pause();
+      rig.mirror.setTerms(mirrorTerms({ max_rate_bytes_per_s: 64, resync_interval_ms: 1 }));
+      const { verification } = rig.mirror, doubt = () => rig.volume.link?.map.markDoubtful(0, 4096);
+      doubt();
+      await verification.doubts.resolve(() => true);
+      doubt();
+      const second = verification.doubts.resolve(() => true);
+      const refused = assert.rejects(second, { code: "state/ended" });
+      await never(rig.thread, () => verification.doubts.comparedBytes > 65_536, {
+        for_ms: 50,
+        what: "a second comparison, above the rate",
+      });
+      const begunMs = rig.thread.clock.monotonicMs();
+      await rig.mirror.end();
+      await refused;
+      assert.ok(rig.thread.clock.monotonicMs() - begunMs < 5000);
     }),
 });
