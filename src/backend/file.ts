@@ -34,7 +34,7 @@ import { OPERATION, OPERATION_FLAG, type Operations } from "./operations.ts";
 import { type AlignedEngine, UnalignedOperations } from "./unaligned.ts";
 import { ZERO_BYTES, zeros } from "./zeros.ts";
 
-const EINTR = 4, EIO = 5, EAGAIN = 11, EOPNOTSUPP = 95, EINVAL = 22;
+const EINTR = 4, EIO = 5, EAGAIN = 11, EOPNOTSUPP = 95, EINVAL = 22, ESHUTDOWN = 108;
 const PUNCH_HOLE_KEEP_SIZE = 0x03, ZERO_RANGE_KEEP_SIZE = 0x11;
 /** Of a look for data: the thread's requests wait meanwhile. */
 const RUNS_PER_TURN = 16;
@@ -116,6 +116,8 @@ export class FileBackend implements Backend {
 
   submit(op: number): void {
     this.#operations.begin(op, this.meter);
+    // The descriptor's number may be another file's, and the completion another backend's.
+    if (this.#closed) return this.#operations.complete(op, ESHUTDOWN);
     if (this.#unaligned !== undefined && this.#unaligned.takes(op)) return;
     this.#begin(op);
   }
@@ -277,6 +279,9 @@ export class FileBackend implements Backend {
   async dataExtents(from: number, length: number): Promise<readonly Extent[]> {
     const extents: Extent[] = [];
     const end = from + length;
+    if (this.#closed) {
+      throw new PsmaError("state/closed", `Cannot look into ${this.description}: it is closed`);
+    }
     // Counted as in flight, so that the descriptor stays open meanwhile.
     this.#inFlight++;
     try {
@@ -332,7 +337,7 @@ export class FileBackend implements Backend {
 
   abort(): void {}
 
-  /** Waits for what is in flight: a descriptor's number must not be re-used under the ring. */
+  /** Waits for what is in flight: a descriptor's number must not be re-used under the ring. What comes later fails. */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;

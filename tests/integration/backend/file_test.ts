@@ -1,6 +1,11 @@
 /** The file backend on file systems that are full, or lack what it would like to use. */
 import assert from "node:assert/strict";
-import { FileBackend, type FileBackendOptions, OPERATION_FLAG } from "../../../src/backend/mod.ts";
+import {
+  FileBackend,
+  type FileBackendOptions,
+  OPERATION,
+  OPERATION_FLAG,
+} from "../../../src/backend/mod.ts";
 import { sparseFile } from "../../support/attached_loop.ts";
 import { BackendIo } from "../../support/backend_io.ts";
 import { type InThread, inThread } from "../../support/in_thread.ts";
@@ -8,7 +13,7 @@ import { run } from "../../support/process.ts";
 import { requires } from "../../support/requires.ts";
 import { tempDir } from "../../support/temp.ts";
 
-const MIB = 1 << 20, ENOSPC = 28, EOPNOTSUPP = 95;
+const MIB = 1 << 20, ENOSPC = 28, EOPNOTSUPP = 95, ESHUTDOWN = 108;
 const mounts = requires({ root: true, io_uring: true, commands: ["mount"] });
 
 /** A folder on a file system of its own, until the block ends. */
@@ -175,6 +180,30 @@ Deno.test({
       assert.deepEqual(await listed(2 * MIB, 6 * MIB), [[2, 1], [5, 1]]);
       await io.zero("trim", { at: 2 * MIB, length: MIB });
       assert.deepEqual(await listed(0, 8 * MIB), [[1, 1], [5, 1]]);
+    });
+  },
+});
+
+Deno.test({
+  name: "what is asked of a file that is closed fails, and reaches no file that has its place now",
+  ...requires({ io_uring: true }),
+  async fn() {
+    using temp = tempDir();
+    const open = (name: string) => sparseFile(temp.file(name), MIB);
+    await inThread(async (thread) => {
+      const closed = new FileBackend({ path: open("closed"), ...thread });
+      const { calls, memory } = thread, buffer = memory.allocate(4096);
+      buffer.bytes.fill(7);
+      await closed.close();
+      const other = new FileBackend({ path: open("other"), ...thread });
+      for (const code of Object.values(OPERATION)) {
+        const range = { at: 0, length: 4096, address: buffer.address };
+        assert.equal(await calls.run(closed, code, range), ESHUTDOWN);
+      }
+      await assert.rejects(closed.dataExtents(0, MIB), { code: "state/closed" });
+      assert.deepEqual(await other.dataExtents(0, MIB), []);
+      await other.close();
+      memory.release(buffer);
     });
   },
 });
