@@ -90,7 +90,8 @@ async function ensureMirror(
       id: order.id,
       target,
       terms: termsOf(config.mirror),
-      compare: false,
+      // A target that was on record before may have been written to already.
+      compare: order.placement !== null,
     });
   } catch (error) {
     addLeftover(context, name, target);

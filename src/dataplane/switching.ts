@@ -136,15 +136,18 @@ export class Switching {
     const latency_us = window.latency(), io_errors = window.ioErrors;
     const last_cutover: CutoverReport = { ...report, io_errors, latency_us };
     // Another switch may have come within the window: its report stays.
-    await manifest.commit((now) =>
+    const measured = manifest.commit((now) =>
       now.last_cutover?.epoch === report.epoch ? { ...now, last_cutover } : now
     );
+    // Whatever becomes of the report, nothing stays claimed.
+    await measured.catch(() => {});
     await link?.close();
-    await directory.removeMap(mirror.record.id);
     if (former) {
       context.reactor.sleep(FORMER_ANSWERS_WITHIN_MS).then(() => former.abort());
       await former.close();
     }
+    await directory.removeMap(mirror.record.id);
+    await measured;
     emit("cutover.measured", "info", "The cutover's latencies are measured", {
       window_p99_us: latency_us.window_p99,
       window_max_us: latency_us.window_max,
