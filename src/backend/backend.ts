@@ -1,7 +1,5 @@
 /** Where bytes of a volume live, as the data plane sees them. One small interface; one conformance suite. */
-import type { Turns } from "../core/mod.ts";
 import type { BackendMeter } from "./meter.ts";
-import { OPERATION, type OperationHandler, type Operations } from "./operations.ts";
 
 /** A run of bytes. */
 export interface Extent {
@@ -54,44 +52,4 @@ export interface Backend {
   onLost: (() => void) | undefined;
   /** Waits for operations in flight; nothing may be submitted any more. */
   close(): Promise<void>;
-}
-
-/** Promises over a backend, for code off the hot path. */
-export class BackendCalls {
-  readonly #owner: number;
-  readonly #resolve: (((errno: number) => void) | undefined)[] = [];
-  readonly #free: number[] = [];
-
-  constructor(readonly operations: Operations, readonly turns: Turns) {
-    const handler: OperationHandler = (owner, errno) => {
-      const resolve = this.#resolve[owner];
-      this.#resolve[owner] = undefined;
-      this.#free.push(owner);
-      turns.wake();
-      resolve?.(errno);
-    };
-    this.#owner = operations.registerOwner(handler);
-  }
-
-  /** @returns 0 or a positive errno. */
-  run(
-    backend: Backend,
-    code: number,
-    { at, length, address, flags = 0 }: {
-      at: number;
-      length: number;
-      address: number;
-      flags?: number;
-    },
-  ): Promise<number> {
-    return new Promise((resolve) => {
-      const index = this.#free.pop() ?? this.#resolve.length;
-      this.#resolve[index] = resolve;
-      backend.submit(this.operations.take(this.#owner, index, code, at, length, address, flags));
-    });
-  }
-
-  flush(backend: Backend): Promise<number> {
-    return this.run(backend, OPERATION.flush, { at: 0, length: 0, address: 0 });
-  }
 }

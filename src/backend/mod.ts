@@ -1,6 +1,7 @@
 /** Where a volume's bytes live: one interface, one table of operations. */
 export { AwaitedBackend } from "./awaited.ts";
 export * from "./backend.ts";
+export * from "./calls.ts";
 export * from "./batch_clock.ts";
 export * from "./device.ts";
 export * from "./file.ts";

@@ -115,7 +115,7 @@ export class Operations {
 
   /**
    * Takes a free record. The table is sized so that admitted work always fits (two per request slot plus
-   * the copier's), so running out is a broken invariant.
+   * those of `BackendCalls`), so running out is a broken invariant.
    */
   take(
     handler: number,

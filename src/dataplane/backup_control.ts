@@ -76,7 +76,7 @@ export class BackupControl {
     const followed = this.#followed;
     if (!followed) return;
     const { context, directory, emit, manifest, volume } = this.parts;
-    const fault = await followed.converge(FREEZE_WITHIN_MS).then(() => undefined, toPsmaError);
+    const fault = await this.#bringToOneMoment(followed);
     const at = new Date(context.clock.nowMs()).toISOString();
     const complete = fault === undefined;
     const lacking_bytes = volume.link?.map.dirtyBytes ?? 0;
@@ -101,6 +101,23 @@ export class BackupControl {
       `The backup of ${volume.name} is followed no more: ${reason}${complete ? "" : `; ${left}`}`,
       { complete, lacking_bytes: complete ? 0 : lacking_bytes },
     );
+  }
+
+  /**
+   * From its end on nothing is copied to the backup, which holds one moment of the volume, durably.
+   * @returns why it could not be brought there.
+   */
+  async #bringToOneMoment(followed: Mirror): Promise<PsmaError | undefined> {
+    try {
+      await followed.converge(FREEZE_WITHIN_MS);
+      const inStep = followed.isReady;
+      followed.pause();
+      if (inStep) return void await followed.copier.flushTarget();
+      return new PsmaError("state/not-ready", "it fell behind once more at the last moment");
+    } catch (error) {
+      followed.pause();
+      return toPsmaError(error);
+    }
   }
 
   /** Takes over growth that happened at the backup's store. @throws {PsmaError} state/backup, state/cannot-grow, store/unreachable */

@@ -33,7 +33,8 @@ import { restoreBackup } from "./restore.ts";
 import { claimBack } from "./volume_claim.ts";
 import { ServedVolume } from "./served_volume.ts";
 
-const COPIER_OPERATIONS = 512;
+/** Of copiers, digests and the like, all volumes together. */
+const CALLS_MAX = 1024;
 const HOUSEKEEPING_MS = 1000;
 /** How long a store may take to answer what is in flight when its volume is let go. */
 const LET_GO_WITHIN_MS = 5000;
@@ -83,12 +84,12 @@ export class Service implements DataPlaneContext {
     this.repeats = new Repeats(this.clock, (event) => this.emit(event));
     const { slots, maxIo } = options;
     this.batchClock = new BatchClock(this.clock, options.reactor);
-    this.operations = new Operations(2 * slots + COPIER_OPERATIONS, this.batchClock);
+    this.operations = new Operations(2 * slots + CALLS_MAX, this.batchClock);
     const held = options.replay ? createHeldArena(slots, maxIo) : undefined;
     this.arenaFd = held?.fd;
     const arena = held?.memory ?? this.memory.allocate(slots * slotBytes(maxIo));
     this.requests = new Requests(arena, slots, maxIo);
-    this.calls = new BackendCalls(this.operations, this.reactor);
+    this.calls = new BackendCalls(this.operations, this.reactor, CALLS_MAX);
     this.#devices = new Devices(this.reactor, this.operations, this.calls, this.ask);
     this.supervise("housekeeping", this.#keepHouse());
   }

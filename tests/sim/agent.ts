@@ -15,7 +15,7 @@ import { VirtualFiles } from "./files.ts";
 import type { Machine } from "./machine.ts";
 import { type CrashPoint, Killed, VirtualRing } from "./ring.ts";
 
-const SLOTS = 16, COPIER_OPERATIONS = 128;
+const SLOTS = 16, CALLS_MAX = 128;
 export const MAX_IO_BYTES = 64 * 1024;
 const OPEN_AGAIN_MS = 250, ANSWER_LIMIT_MS = 30_000;
 
@@ -65,10 +65,10 @@ export class Agent implements DataPlaneContext {
     this.reactor = new Reactor(this.ring, world.clock);
     this.files = new VirtualFiles(this.reactor, machine);
     this.batchClock = new BatchClock(world.clock, this.reactor);
-    this.operations = new Operations(2 * SLOTS + COPIER_OPERATIONS, this.batchClock);
+    this.operations = new Operations(2 * SLOTS + CALLS_MAX, this.batchClock);
     const arena = mappedMemory.allocate(SLOTS * slotBytes(MAX_IO_BYTES));
     this.requests = new Requests(arena, SLOTS, MAX_IO_BYTES);
-    this.calls = new BackendCalls(this.operations, this.reactor);
+    this.calls = new BackendCalls(this.operations, this.reactor, CALLS_MAX);
     this.repeats = new Repeats(world.clock, (event) => this.emit(event));
     this.#mailKind = this.ring.register(() => {
       this.#mail.shift()?.();

@@ -32,7 +32,7 @@ export async function inThread<T>(body: (thread: InThread) => Promise<T>, slots 
     memory: mappedMemory,
     files: new DiskFiles(reactor),
     operations,
-    calls: new BackendCalls(operations, reactor),
+    calls: new BackendCalls(operations, reactor, 512),
     requests: new Requests(
       mappedMemory.allocate(slots * slotBytes(TEST_MAX_IO)),
       slots,

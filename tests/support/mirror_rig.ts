@@ -43,7 +43,11 @@ export class MirrorRig {
   }
 
   /** A volume of 4 MiB of zeros, its mirror started with a target of 5 MiB. */
-  static async start(thread: InThread, temp: TempDir): Promise<MirrorRig> {
+  static async start(
+    thread: InThread,
+    temp: TempDir,
+    role: "scale" | "backup" = "scale",
+  ): Promise<MirrorRig> {
     const { reactor, operations, calls, turns, memory, clock, files } = thread;
     const place = (name: string, size_bytes: number): Placement => {
       const path = temp.file(name);
@@ -75,7 +79,7 @@ export class MirrorRig {
         target: record_target,
         terms: mirrorTerms({ resync_interval_ms: 50 }),
         compare: false,
-        role: "scale",
+        role,
         digest_algorithm: DIGEST_ALGORITHM,
         paused: false,
       },

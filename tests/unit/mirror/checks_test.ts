@@ -2,6 +2,7 @@
 import { deepEqual, equal, rejects } from "node:assert/strict";
 import { DigestChecks } from "../../../src/mirror/checks.ts";
 import { CHECK, type Range } from "../../../src/volume/mod.ts";
+import { promiseTurns } from "../../support/promise_turns.ts";
 
 const EXTENT = { at: 65_536, length: 65_536, digest: "sent" };
 
@@ -20,11 +21,13 @@ function checksOf({ source, target, isWritten }: {
     },
     link: {
       writeThrough: isWritten,
+      holdsLock: () => true,
       hasCheck: (_: Range, asked: number) => state === asked,
       setCheck: (_: Range, set: number) => void (state = set),
       setVerified: ({ at }: Range) => void verified.push(at),
       map: { markDirty: (at: number) => dirty.push(at) },
     },
+    turns: promiseTurns,
     ask: (ranges) => {
       if (isWritten) state = CHECK.tainted;
       return Promise.resolve(ranges.map(() => target));
