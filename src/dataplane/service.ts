@@ -241,13 +241,12 @@ export class Service implements DataPlaneContext {
       await this.#volume(volume).retireBackup();
       return null;
     },
-    digestExtents: async ({ name, extents }) =>
-      await digestExtents(
-        this.#volume(name).volume.active,
-        extents,
-        this.calls,
-        this.digest,
-      ),
+    digestExtents: async ({ name, extents }) => {
+      const { active } = this.#volume(name).volume;
+      // What a writer that was cut has left behind lands before it is compared, not after.
+      await this.#nbd?.drained(name);
+      return await digestExtents(active, extents, this.calls, this.digest);
+    },
     promote: async ({ name, epoch }) => {
       this.#volume(name);
       await this.#nbd?.promote(name, epoch);

@@ -137,6 +137,7 @@ export class Store {
       const next = () => {
         const extent = extents[digests.length], volume = this.#volumes.get(name);
         if (!volume) return answer(notFound(name));
+        if (volume.draining > 0) return this.work(next);
         if (!extent) return answer(digests);
         const bytes = new Uint8Array(extent.length);
         const read = (from: number) =>

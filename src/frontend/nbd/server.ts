@@ -248,6 +248,12 @@ export class NbdServer implements NbdSessionHost<NbdSession>, ListenerEvents {
     await this.#drain(entry);
   }
 
+  /** Resolves when no request of a session that was cut is under way; at once where there is no such export. */
+  async drained(name: string): Promise<void> {
+    const entry = this.#exports.get(name);
+    if (entry) await this.#drain(entry);
+  }
+
   async #drain(entry: NbdExport): Promise<void> {
     while (entry.draining.size > 0) {
       const { promise, resolve } = this.#reactor.deferred<void>();

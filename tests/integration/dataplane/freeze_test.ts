@@ -1,5 +1,7 @@
 /** A backup that is frozen while its store goes: what it holds then. */
 import assert from "node:assert/strict";
+import { systemRng } from "../../../src/core/mod.ts";
+import type { BackupClaim } from "../../../src/dataplane/backup_claim.ts";
 import { BackupControl } from "../../../src/dataplane/backup_control.ts";
 import type { MirrorControl } from "../../../src/dataplane/mirror_control.ts";
 import type { Switching } from "../../../src/dataplane/switching.ts";
@@ -30,7 +32,7 @@ async function withBackup(
     const rig = await MirrorRig.start(thread, temp, "backup"), { manifest } = rig;
     const told: unknown[] = [];
     const parts = {
-      context: thread,
+      context: { ...thread, rng: systemRng },
       volume: rig.volume,
       directory: { removeMap: () => {} },
       emit: (...event: unknown[]) => told.push(event[3]),
@@ -51,6 +53,7 @@ async function withBackup(
       mirrors as unknown as MirrorControl,
       {} as Switching,
       (_, work) => work(),
+      {} as BackupClaim,
     );
     await rig.write(1);
     await rig.mirror.converge(5000);
