@@ -7,13 +7,7 @@
  */
 import type { Backend } from "../backend/mod.ts";
 import { toPsmaError } from "../core/mod.ts";
-import {
-  atEpoch,
-  epochOf,
-  type Manifest,
-  type MirrorRecord,
-  type Placement,
-} from "../volume/mod.ts";
+import { atEpoch, epochOf, type MirrorRecord, type Placement } from "../volume/mod.ts";
 import { isAnothers, newClaimant } from "./volume_claim.ts";
 import type { VolumeParts } from "./volume_opening.ts";
 
@@ -53,51 +47,37 @@ export class BackupClaim {
     await Promise.race([this.#following, late]).catch(() => {});
   }
 
-  /** A claim that an ended process may have made is asked for again under its name; then a new one follows. */
   async #claimFollowed(id: string, backend: Backend) {
-    const { context, manifest } = this.parts;
-    const place = () => {
-      const { mirror } = manifest.current;
-      return mirror?.id === id ? mirror : undefined;
-    };
-    const before = place(), known = before && epochOf(before.target);
-    if (before === undefined || known === undefined) return;
-    if (before.claimant !== undefined && !await this.#settle(id, known, before.claimant)) return;
-    const now = place();
-    if (now === undefined || epochOf(now.target) !== known) return;
-    const epoch = known + 1, claimant = newClaimant(context.rng);
-    // First: from the promotion on the store refuses whoever names a lower one.
-    await manifest.commit((current) => claimed(current, id, { epoch, claimant }));
-    // It may be away: then its next connection names the epoch.
-    await backend.raiseEpoch(epoch).catch(toPsmaError);
-    if (await this.#settle(id, epoch, claimant)) {
-      await manifest.commit((current) => claimed(current, id, { epoch }));
-    }
-  }
-
-  /** Asks until the store answers. @returns false when it is another agent's, or nobody's business any more. */
-  async #settle(id: string, epoch: number, claimant: string): Promise<boolean> {
-    const { context, manifest } = this.parts;
-    // A cutover back claims it too, by a higher epoch.
-    const target = () => {
-      const { mirror } = manifest.current;
-      const isOurs = !this.#isEnded && mirror?.id === id && epochOf(mirror.target) === epoch;
-      return isOurs ? mirror.target : undefined;
-    };
-    for (let place = target(); place !== undefined; place = target()) {
+    const { context, manifest } = this.parts, { mirror } = manifest.current;
+    const before = mirror?.id === id ? epochOf(mirror.target) : undefined;
+    if (mirror === null || before === undefined) return;
+    const epoch = before + 1, target = atEpoch(mirror.target, epoch);
+    const claimant = mirror.claimant ?? newClaimant(context.rng);
+    // A cutover back claims it too, by a higher epoch, and may be noting that just now.
+    const isStill = (now: MirrorRecord | null): now is MirrorRecord =>
+      now?.id === id && epochOf(now.target) === before;
+    const isOver = () => this.#isEnded || !isStill(manifest.current.mirror);
+    await manifest.commit((now) =>
+      isStill(now.mirror) ? { ...now, mirror: { ...now.mirror, claimant } } : now
+    );
+    while (!isOver()) {
       try {
-        await context.ask("promote", { target: place, epoch, claimant });
-        return target() !== undefined;
+        await context.ask("promote", { target, epoch, claimant });
+        break;
       } catch (error) {
-        if (target() === undefined) return false;
-        if (isAnothers(error)) {
-          this.#tell(place, error.message);
-          return false;
-        }
+        if (isAnothers(error) && !isOver()) return this.#tell(target, error.message);
         await context.reactor.sleep(AGAIN_MS);
       }
     }
-    return false;
+    if (isOver()) return;
+    await manifest.commit((now) => {
+      if (!isStill(now.mirror)) return now;
+      const { claimant: _, ...rest } = now.mirror;
+      const claimed = { ...rest, target: atEpoch(rest.target, epoch) };
+      return { ...now, mirror: claimed, backup: now.backup && atEpoch(now.backup, epoch) };
+    });
+    // It may be away: then its next connection names the epoch. Our own claim may have shut it out meanwhile.
+    await backend.raiseEpoch(epoch).catch(toPsmaError);
   }
 
   /** Called again and again. @param isInUse a switch may still read from the former source. */
@@ -105,7 +85,8 @@ export class BackupClaim {
     const { context, manifest, volume } = this.parts;
     const { backup, backup_rest } = manifest.current;
     const role = manifest.current.mirror?.role;
-    if (backup && role === "backup" && volume.link?.target.fenced) {
+    const isClaimed = role === "backup" && this.#following === undefined;
+    if (backup && isClaimed && volume.link?.target.fenced) {
       return this.#tell(backup, "it refuses our epoch");
     }
     if (!backup || role === "backup") {
@@ -157,20 +138,4 @@ export class BackupClaim {
       { store, epoch: manifest.current.epoch },
     );
   }
-}
-
-/** The manifest with that epoch for the backup, which the mirror `id` follows. @param claimant while it is being claimed. */
-function claimed(
-  now: Manifest,
-  id: string,
-  { epoch, claimant }: { epoch: number; claimant?: string },
-): Manifest {
-  const { mirror, backup } = now;
-  if (mirror?.id !== id || (epochOf(mirror.target) ?? 0) > epoch) return now;
-  const { claimant: _, ...rest } = mirror, target = atEpoch(mirror.target, epoch);
-  return {
-    ...now,
-    mirror: { ...rest, target, ...(claimant === undefined ? {} : { claimant }) },
-    backup: backup && atEpoch(backup, epoch),
-  };
 }

@@ -80,12 +80,13 @@ export class BackupControl {
     const at = new Date(context.clock.nowMs()).toISOString();
     const complete = fault === undefined;
     const lacking_bytes = volume.link?.map.dirtyBytes ?? 0;
-    const claimant = newClaimant(context.rng);
+    const drawn = newClaimant(context.rng);
     await manifest.commit((now) => ({
       ...now,
       backup: now.backup && atEpoch(now.backup, epochBeyond(now.backup, now.epoch)),
       backup_mode: "frozen",
-      backup_rest: { at, reason, complete, claimant },
+      // A claim under way may have reached the store by this very epoch.
+      backup_rest: { at, reason, complete, claimant: now.mirror?.claimant ?? drawn },
       mirror: null,
       prepare: null,
     }));

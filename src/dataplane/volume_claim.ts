@@ -30,6 +30,7 @@ export async function claimActive(
   manifest: ManifestFile,
   { ask, rng }: Pick<DataPlaneContext, "ask" | "rng">,
 ): Promise<void> {
+  await keepForBackup(manifest);
   const { active, prepare } = manifest.current;
   if (!isFenced(active)) return;
   if (prepare?.claimant !== undefined) await settle(manifest, prepare.epoch, prepare.claimant, ask);
@@ -82,6 +83,21 @@ export async function claimBack(
 
 function isFenced(place: Placement): boolean {
   return epochOf(place) !== undefined;
+}
+
+/** A way back was cut short: at the backup its claim may have been made, and stays ours under its own name. */
+async function keepForBackup(manifest: ManifestFile): Promise<void> {
+  const { prepare, backup } = manifest.current;
+  if (!prepare || !backup) return;
+  const { epoch, claimant, to } = prepare;
+  const isBack = to.store === backup.store && to.store_volume === backup.store_volume;
+  if (claimant === undefined || !isBack) return;
+  await manifest.commit((now) => ({
+    ...now,
+    backup: atEpoch(backup, epoch),
+    backup_rest: now.backup_rest && { ...now.backup_rest, claimant },
+    prepare: null,
+  }));
 }
 
 /** Asks the store for a claim that is prepared, and commits it; one that is refused is forgotten. */

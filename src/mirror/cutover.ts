@@ -82,7 +82,7 @@ export async function cutOver(
       // After this the store may refuse whoever names a lower one.
       mirror: now.mirror && { ...now.mirror, target, claimant },
     }));
-    await volume.link?.target.raiseEpoch(epoch);
+    await requireUnbroken(mirror, volume).target.raiseEpoch(epoch);
     await control.promote(epoch, claimant);
     requireUnbroken(mirror, volume);
     // A target that lost its power since it was ready, and with it what nobody had flushed, need not have been

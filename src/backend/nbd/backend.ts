@@ -90,7 +90,7 @@ export class NbdBackend implements Backend, NbdLanesOwner, NbdStatusHost {
   readonly #ready: OpQueue;
   readonly #piece: Piece = { type: 0, flags: 0, at: 0, length: 0, payload: 0 };
   #policy: LossPolicy = "hold";
-  /** Fenced out or closed, for good. */
+  /** Fenced out, until the epoch is raised, or closed. */
   #finished = false;
   #shutOut = false;
   /** True while `grow` lets what is in flight end, to connect anew. */
@@ -404,11 +404,16 @@ export class NbdBackend implements Backend, NbdLanesOwner, NbdStatusHost {
   }
 
   /**
-   * A fenced server has then cut who came in with a lower one.
+   * A fenced server has then cut who came in with a lower one. Whom it has shut out is let in again.
    * @throws {PsmaError} store/unreachable, state/busy; the next connection has the new epoch all the same.
    */
   async raiseEpoch(epoch: number): Promise<void> {
-    if (!raiseEpoch(this.#target, epoch) || !this.#lanes.connected) return;
+    if (!raiseEpoch(this.#target, epoch)) return;
+    if (this.#shutOut && !this.#closing) {
+      this.#finished = this.#shutOut = false;
+      return this.#lanes.begin();
+    }
+    if (!this.#lanes.connected) return;
     await this.#anew("promote", () => Promise.resolve());
   }
 

@@ -22,7 +22,7 @@ export interface NbdLanesOwner {
   onDown(): void;
   /** The kernel is done with a connection, and with the memory of what it carried. */
   onEnded(lane: NbdLane): void;
-  /** The server will never let us in again. */
+  /** The server will not let us in again, unless with a higher epoch. */
   onFenced(): void;
 }
 
@@ -167,6 +167,12 @@ export class NbdLanes implements NbdLaneOwner {
     this.#say("nbd.fenced", "error", reason);
     this.drop("the server has fenced us out");
     this.#owner.onFenced();
+  }
+
+  /** After `onFenced`: the server is to let us in now. */
+  begin(): void {
+    this.#stopped = false;
+    this.#dial();
   }
 
   onReply(lane: NbdLane, cookie: number, error: number): void {

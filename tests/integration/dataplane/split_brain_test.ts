@@ -1,11 +1,13 @@
 /** A volume's former place: nobody with an older state goes on there, and where somebody has, it is told. */
 import assert from "node:assert/strict";
-import { silentLog } from "../../../src/core/mod.ts";
+import { setTimeout as delay } from "node:timers/promises";
+import { PsmaError, silentLog } from "../../../src/core/mod.ts";
 import type { BackupMode } from "../../../src/codec/mod.ts";
 import {
   DataPlane,
   type DataPlaneEvent,
   type Placement,
+  type QuestionHandlers,
   type VolumeStatus,
 } from "../../../src/dataplane/mod.ts";
 import { mirrorTerms } from "../../support/mirror_terms.ts";
@@ -19,22 +21,36 @@ const needs = requires({ io_uring: true });
 
 interface Setting {
   readonly far: FarStore;
+  /** How much later than it promotes the store's answer reaches the agent, or that it never does. */
+  readonly answer: { lateMs: number; isLost: boolean };
+  /** The directory of the agent's volume. */
+  readonly directory: string;
   readonly events: DataPlaneEvent[];
   readonly initial: Placement;
   /** The agent that has moved the volume from `first` to `larger`. */
   readonly agent: DataPlane;
   /** Opens the volume again, and an agent whose state is of before the move opens it. */
   reopen(): Promise<VolumeStatus>;
+  openAgain(): Promise<VolumeStatus>;
   openOld(): Promise<VolumeStatus>;
 }
 
 async function moved(mode: BackupMode, body: (setting: Setting) => Promise<void>): Promise<void> {
   using temp = tempDir();
   await using far = await FarStore.start(temp);
-  const { questions } = far, events: DataPlaneEvent[] = [];
+  const events: DataPlaneEvent[] = [], { questions } = far, answer = { lateMs: 0, isLost: false };
+  const slow: QuestionHandlers = {
+    ...questions,
+    promote: async (question) => {
+      const answered = await questions.promote(question);
+      await delay(answer.lateMs);
+      if (answer.isLost) throw new PsmaError("store/unreachable", "The answer is lost");
+      return answered;
+    },
+  };
   const onEvent = (event: DataPlaneEvent) => events.push(event);
   const [agent, old] = await Promise.all([
-    DataPlane.start({ log: silentLog, questions, onEvent }),
+    DataPlane.start({ log: silentLog, questions: slow, onEvent }),
     DataPlane.start({ log: silentLog, questions }),
   ]);
   try {
@@ -48,6 +64,8 @@ async function moved(mode: BackupMode, body: (setting: Setting) => Promise<void>
     await agent.command("switchVolume", { volume: "data", timeout_ms: 20_000, backup });
     await body({
       far,
+      answer,
+      directory: temp.file("v"),
       events,
       initial,
       agent,
@@ -55,6 +73,7 @@ async function moved(mode: BackupMode, body: (setting: Setting) => Promise<void>
         await agent.command("closeVolume", { name: "data" });
         return await open(agent, temp, "v", initial);
       },
+      openAgain: () => open(agent, temp, "v", initial),
       openOld: () => open(old, temp, "old", initial),
     });
   } finally {
@@ -127,5 +146,64 @@ Deno.test({
       await reopen();
       assert.equal((await backupOf(agent))?.state, "taken-over");
       assert.equal(far.promoted.get("first"), 9);
+    }),
+});
+
+Deno.test({
+  name: "a followed backup that our own claim has shut out is let in again, and is nobody else's",
+  ...needs,
+  fn: () =>
+    moved("sync", async ({ agent, answer, events, far, reopen }) => {
+      // Longer than a lost connection waits before it comes again, under the epoch of before.
+      answer.lateMs = 400;
+      await reopen();
+      await waitUntil(async () => (await backupOf(agent))?.state === "in-step", {
+        what: "the backup to be followed",
+      });
+      assert.equal(far.promoted.get("first"), 3);
+      assert.deepEqual(events.filter(({ type }) => type === "backup.split-brain"), []);
+    }),
+});
+
+Deno.test({
+  name: "a way back whose answer is lost leaves its backup ours, and can be gone again",
+  ...needs,
+  fn: () =>
+    moved("frozen", async ({ agent, answer, directory, events, far, openAgain }) => {
+      await waitUntil(() => far.promoted.get("first") === 3, { what: "the former place's fence" });
+      const goBack = async () => {
+        await agent.command("closeVolume", { name: "data" });
+        return await agent.command("restoreBackup", { name: "data", directory });
+      };
+      answer.isLost = true;
+      await assert.rejects(goBack(), { code: "store/unreachable" });
+      answer.isLost = false;
+      await openAgain();
+      await delay(500);
+      assert.equal((await backupOf(agent))?.state, "frozen");
+      assert.deepEqual(events.filter(({ type }) => type === "backup.split-brain"), []);
+      await goBack();
+      assert.equal((await openAgain()).active.store_volume, "first");
+    }),
+});
+
+Deno.test({
+  name: "a followed backup whose very next epoch is another's is not entered under it, nor later",
+  ...needs,
+  fn: () =>
+    moved("async", async ({ agent, far, initial, reopen }) => {
+      await reopen();
+      assert.equal(far.promoted.get("first"), 3);
+      await far.questions.promote({ target: initial, epoch: 4, claimant: "another" });
+      for (let opening = 0; opening < 2; opening++) {
+        await reopen();
+        await waitUntil(async () => (await backupOf(agent))?.state === "taken-over", {
+          what: "the backup to be known as another's",
+        });
+        await delay(200);
+        assert.deepEqual(await far.plane.command("nbdSessions", { name: "first" }), {
+          sessions: 0,
+        });
+      }
     }),
 });
