@@ -21,7 +21,10 @@ export interface CopiedExtent extends Range {
 export interface CheckOptions {
   readonly volume: Pick<Volume, "lock" | "unlock">;
   readonly link:
-    & Pick<MirrorLink, "writeThrough" | "hasCheck" | "setCheck" | "setVerified" | "holdsLock">
+    & Pick<
+      MirrorLink,
+      "writeThrough" | "hasCheck" | "setCheck" | "setVerified" | "holdsLock" | "lacks"
+    >
     & {
       readonly map: Pick<MirrorLink["map"], "markDirty">;
     };
@@ -137,7 +140,8 @@ export class DigestChecks {
       await volume.lock(range);
       const answers = Promise.all([digestSource(range), ask([range])]);
       const [source, [target]] = await limit(this.#patience.guard(answers));
-      if (!link.holdsLock(range)) return;
+      // Write-through has ended meanwhile, with writes that the target did not get: they differ for that.
+      if (!link.holdsLock(range) || link.lacks(range)) return;
       settled = true;
       link.setCheck(range, CHECK.none);
       if (this.#isEqual(range, source, target)) return;

@@ -120,6 +120,12 @@ export class MirrorLink {
     return false;
   }
 
+  /** True when the target is known to lack any chunk of the range. */
+  lacks(range: Range): boolean {
+    const { first, last } = this.chunksOf(range), dirty = this.map.nextDirty(first);
+    return dirty >= 0 && dirty <= last;
+  }
+
   checkOf(chunk: number): number {
     return this.#checks[chunk] as number;
   }

@@ -6,11 +6,12 @@ import { promiseTurns } from "../../support/promise_turns.ts";
 
 const EXTENT = { at: 65_536, length: 65_536, digest: "sent" };
 
-/** @param source,target what each side's digest is. @param isWritten a write went through meanwhile. */
-function checksOf({ source, target, isWritten }: {
+/** @param source,target what each side's digest is. @param isWritten a write went through meanwhile. @param lacks and the target failed it. */
+function checksOf({ source, target, isWritten, lacks = false }: {
   source: string;
   target: string;
   isWritten: boolean;
+  lacks?: boolean;
 }) {
   const told: string[] = [], dirty: number[] = [], verified: number[] = [];
   let state: number = CHECK.pending, locks = 0;
@@ -22,6 +23,7 @@ function checksOf({ source, target, isWritten }: {
     link: {
       writeThrough: isWritten,
       holdsLock: () => true,
+      lacks: () => lacks,
       hasCheck: (_: Range, asked: number) => state === asked,
       setCheck: (_: Range, set: number) => void (state = set),
       setVerified: ({ at }: Range) => void verified.push(at),
@@ -77,4 +79,16 @@ Deno.test("DigestChecks takes both sides' word when what was written meanwhile i
   await check();
   deepEqual([told, verified], [[], [EXTENT.at]]);
   equal(checks.checked, 1);
+});
+
+Deno.test("DigestChecks says nothing of what the target is known to lack by now", async () => {
+  const { check, checks, told, dirty, verified, locks } = checksOf({
+    source: "newer",
+    target: "sent",
+    isWritten: true,
+    lacks: true,
+  });
+  await check();
+  deepEqual([told, dirty, verified, locks()], [[], [EXTENT.at], [], 0]);
+  deepEqual([checks.checked, checks.mismatched], [0, 0]);
 });
