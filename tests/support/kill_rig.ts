@@ -47,8 +47,8 @@ export class KillCounts {
   /** By who was killed and what the mirror was doing. */
   readonly kills = new Map<string, number>();
   switches = 0;
-  /** Switches to a target whose copied extents were not checked, or did not agree. */
-  unverified = 0;
+  /** Reports of switches to a target whose copied extents were not checked, or did not agree. */
+  readonly unverified: string[] = [];
   /** Writes that were acknowledged, each found in its place or overwritten by a later one. */
   writes = 0;
   reads = 0;
@@ -61,7 +61,7 @@ export class KillCounts {
   add(other: KillCounts): void {
     for (const [key, count] of other.kills) this.kills.set(key, (this.kills.get(key) ?? 0) + count);
     this.switches += other.switches;
-    this.unverified += other.unverified;
+    this.unverified.push(...other.unverified);
     this.writes += other.writes;
     this.reads += other.reads;
   }
@@ -296,7 +296,8 @@ volumes:
     this.counts.switches++;
     const { copied_bytes, digests_checked, digest_mismatches } = last_cutover;
     const unchecked = copied_bytes > 0 && digests_checked === 0;
-    if (unchecked || digest_mismatches > 0) this.counts.unverified++;
+    if (!unchecked && digest_mismatches === 0) return;
+    this.counts.unverified.push(this.#tell(JSON.stringify(last_cutover)));
   }
 
   /** What the application is then asked about are the backup's bytes. */
