@@ -73,9 +73,10 @@ export async function cutOver(
   const claimant = manifest.current.mirror?.claimant ?? options.claimant;
   const sizeBefore = volume.sizeBytes;
   const sizeAfter = aftermath.mirror === null ? target.size_bytes : sizeBefore;
-  requireReady(mirror);
-  mirror.cutoverBegins();
   try {
+    // When it is not, nobody waits for it to become so any more either.
+    requireReady(mirror);
+    mirror.cutoverBegins();
     await manifest.commit((now) => ({
       ...now,
       prepare: { epoch, to: target },

@@ -108,6 +108,21 @@ Deno.test({
 });
 
 Deno.test({
+  name: "a switch that came too late leaves a mirror that goes on in rounds, and nobody wants ready",
+  ...needs,
+  fn: () =>
+    withRig(async (rig) => {
+      await rig.mirror.converge(5000);
+      rig.volume.dropWriteThrough("the target was away for a moment");
+      await assert.rejects(rig.switchOver(), { code: "state/not-ready" });
+      await rig.write(2);
+      const isCopied = () => rig.volume.link?.map.dirtyChunks === 0;
+      await until(rig.thread, isCopied, "the next round");
+      assert.equal(rig.volume.link?.writeThrough, false);
+    }),
+});
+
+Deno.test({
   name: "a copy that a target holds up holds nobody up once it is left behind, and is made again",
   ...needs,
   fn: () =>
