@@ -108,7 +108,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "a switch that came too late leaves a mirror that goes on in rounds, and nobody wants ready",
+  name: "a switch that came too late leaves a mirror that goes on in rounds",
   ...needs,
   fn: () =>
     withRig(async (rig) => {
