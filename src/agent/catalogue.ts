@@ -105,7 +105,9 @@ export class Catalogue {
   /** Adds a volume, durably. @throws {PsmaError} state/exists, state/too-many */
   add(name: string, spec: VolumeConfig, configured = true): CatalogueEntry {
     if (this.#entries.has(name)) {
-      throw new PsmaError("state/exists", `Cannot create ${name}: there is a volume of this name`);
+      throw new PsmaError("state/exists", `Cannot create ${name}: there is a volume of this name`, {
+        hint: `psma volume show ${name} shows it; choose another name.`,
+      });
     }
     if (this.#entries.size >= MAX_VOLUMES) {
       throw new PsmaError(

@@ -26,7 +26,8 @@ export function storeNamed(stores: ReadonlyMap<string, DataStore>, name: string)
   const store = stores.get(name);
   if (store) return store;
   throw new PsmaError("config/reference", `Cannot reach store ${name}: it is not configured`, {
-    hint: "Add it under stores; volumes still have bytes there.",
+    hint:
+      "Name one that the configuration has under stores; add it there again if it holds volumes.",
   });
 }
 

@@ -194,10 +194,7 @@ function decide(input: PlanInput, facts: Facts): Decision {
           because: [`The mirror failed: ${input.mirror?.reason ?? "no reason"}.`],
         };
     case "paused":
-      return {
-        action: "wait",
-        because: [`The mirror is paused: ${input.mirror?.reason ?? "by hand"}.`],
-      };
+      return decidePaused(input, facts);
     case "requested":
     case "syncing":
       return { action: "wait", because: [`The mirror is on its way (${state}).`] };
@@ -206,6 +203,15 @@ function decide(input: PlanInput, facts: Facts): Decision {
     default:
       return decideSwitch(input, facts);
   }
+}
+
+/** A pause is a person's wish and is kept; that the volume fills up meanwhile is said aloud. */
+function decidePaused(input: PlanInput, facts: Facts): Decision {
+  const paused = `The mirror is paused: ${input.mirror?.reason ?? "by hand"}.`;
+  if (!facts.too_full && !facts.switch_trip) return { action: "wait", because: [paused] };
+  const why = facts.too_full ? tooFull(input, facts) : willBeFull(input, facts);
+  const next = "Nothing is done before psma mirror resume, or psma mirror cancel.";
+  return { action: "blocked", because: [`${why} ${paused} ${next}`] };
 }
 
 function decideMirror(input: PlanInput, facts: Facts): Decision {
@@ -240,13 +246,8 @@ function start(input: PlanInput, facts: Facts, why: string): Decision {
 }
 
 function decideSwitch(input: PlanInput, facts: Facts): Decision {
-  const { policy } = input;
   const wanted = facts.too_full || facts.switch_trip;
-  const why = facts.too_full
-    ? tooFull(input, facts)
-    : `The ${percent(policy.level)} forecast fills it within the ${
-      formatDuration(facts.switch_lead_ms)
-    } that a switch may take.`;
+  const why = facts.too_full ? tooFull(input, facts) : willBeFull(input, facts);
   if (wanted && input.obstacle !== null) {
     return { action: "blocked", because: [why, input.obstacle] };
   }
@@ -284,6 +285,12 @@ function willBeTooFull(input: PlanInput, facts: Facts): string {
   } within the lead time of ${formatDuration(facts.lead.total_ms)}; the threshold is ${
     formatSize(facts.threshold_bytes)
   } (${percent(policy.threshold)}).`;
+}
+
+function willBeFull({ policy }: PlanInput, { switch_lead_ms }: Facts): string {
+  return `The ${percent(policy.level)} forecast fills it within the ${
+    formatDuration(switch_lead_ms)
+  } that a switch may take.`;
 }
 
 function coolingDown(remainingMs: number): string {

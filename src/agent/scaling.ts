@@ -31,7 +31,7 @@ export async function beginMirror(
   return begin(context, unit, { verb: "mirror", size_bytes, ...deadlineFrom(context, wish) });
 }
 
-/** Begins a scaling event. @throws {PsmaError} state/busy, state/mirror, usage/size, state/size, sys/permission */
+/** Begins a scaling event. @throws {PsmaError} state/busy, state/paused, state/mirror, usage/size, state/size, sys/permission */
 export async function beginScale(
   context: AgentContext,
   unit: VolumeUnit,
@@ -48,6 +48,7 @@ export async function beginScale(
     );
   }
   const mirror = status.mirror;
+  refusePaused(unit, mirror, "scale");
   if (mirror && mirror.state !== "failed" && mirror.target.size_bytes < size_bytes) {
     throw new PsmaError(
       "state/mirror",
@@ -59,7 +60,7 @@ export async function beginScale(
   return begin(context, unit, { verb: "scale", size_bytes, ...deadlineFrom(context, wish) });
 }
 
-/** Begins a switch to the mirror that is there. @throws {PsmaError} state/busy, state/no-mirror, sys/permission */
+/** Begins a switch to the mirror that is there. @throws {PsmaError} state/busy, state/paused, state/no-mirror, sys/permission */
 export async function beginSwitch(
   context: AgentContext,
   unit: VolumeUnit,
@@ -67,6 +68,7 @@ export async function beginSwitch(
 ): Promise<Operation> {
   const { mirror } = await statusFor(context, unit, "switch");
   if (!mirror) throw noMirror(unit, "switch");
+  refusePaused(unit, mirror, "switch");
   needGrowth(unit, "switch");
   const { size_bytes } = mirror.target;
   return begin(context, unit, { verb: "switch", size_bytes, ...deadlineFrom(context, wish) });
@@ -181,6 +183,14 @@ async function statusFor(
 ): Promise<VolumeStatus> {
   refuseSecond(context, unit, verb);
   return await statusOf(context, unit, verb);
+}
+
+/** What nobody resumes would be waited for without end. */
+function refusePaused({ name }: VolumeUnit, mirror: VolumeStatus["mirror"], verb: string) {
+  if (mirror?.state !== "paused") return;
+  throw new PsmaError("state/paused", `Cannot ${verb} ${name}: its mirror is paused`, {
+    hint: `Let it go on first: psma mirror resume ${name}`,
+  });
 }
 
 function refuseSecond({ catalogue }: AgentContext, { name }: VolumeUnit, verb: string) {

@@ -301,7 +301,7 @@ export class MirrorControl {
 
   noMirror(): PsmaError {
     const { name } = this.parts.volume;
-    return new PsmaError("state/no-mirror", `Cannot do that: ${name} has no mirror`, {
+    return new PsmaError("state/no-mirror", `Cannot find a mirror of ${name}: it has none`, {
       hint: `Start one: psma mirror start ${name}`,
     });
   }

@@ -56,7 +56,7 @@ const SENTENCES: Readonly<Record<ReasonCode, Say>> = {
     `Nothing new became dirty for ${formatDuration(n("quiet_for_ms"))}, so what is copied now is ` +
     "not copied again.",
   spacing: (n) => `The last round took ${formatDuration(n("took_ms"))} and has just ended.`,
-  deadline: (n) => `The larger volume is needed in ${formatDuration(Math.max(0, n("left_ms")))}.`,
+  deadline: (n) => `The larger volume is needed ${neededIn(n("left_ms"))}.`,
   window: (n) =>
     n("ceiling_bytes_per_s") === Infinity
       ? "Configured hours set no ceiling now."
@@ -68,15 +68,17 @@ const SENTENCES: Readonly<Record<ReasonCode, Say>> = {
     "are copied.",
   ceiling: (n) => `The ceiling of ${formatSize(n("ceiling_bytes_per_s"))}/s is too low for that.`,
   "too-slow": (n) =>
-    `${formatSize(n("dirty_bytes"))} are left ${
-      formatDuration(Math.max(0, n("left_ms")))
-    } before ` +
-    `the larger volume is needed, at ${formatSize(n("copy_bytes_per_s"))}/s.`,
+    `${formatSize(n("dirty_bytes"))} are left to copy at ${formatSize(n("copy_bytes_per_s"))}/s, ` +
+    `and the larger volume is needed ${neededIn(n("left_ms"))}.`,
 };
 
 /** A sentence for a person. */
 export function sentenceOf({ code, numbers }: Reason): string {
   return SENTENCES[code]((name) => numbers[name] ?? 0);
+}
+
+function neededIn(ms: number): string {
+  return ms > 0 ? `in ${formatDuration(ms)}` : "now";
 }
 
 function rounded(value: number): string {

@@ -90,6 +90,8 @@ export class Scheduler {
   #told: Told;
   /** When each plan was told last; monotonic. */
   readonly #plansTold = new Map<string, number>();
+  /** Why no round can begin: what is decided meanwhile is not told. */
+  #stands: string | undefined;
   #missed = false;
   #missedToldMs = -Infinity;
 
@@ -137,6 +139,7 @@ export class Scheduler {
       this.#writtenBytes = writtenBytes;
       this.#lookedMs = now;
     }
+    this.#stands = stands;
     this.#follow();
     this.#watchRpo(stands);
   }
@@ -234,6 +237,7 @@ export class Scheduler {
 
   /** Tells a decision that differs from the one told last, not too often. */
   #tell() {
+    if (this.#stands !== undefined) return;
     const { clock, emit, link, progress } = this.#options;
     const { because, ceilingBytesPerSecond, floorBytesPerSecond, nextRoundMs } = this.#decision;
     const floor = floorBytesPerSecond < FLOOR_BYTES_PER_S
@@ -306,15 +310,13 @@ export class Scheduler {
     if (!isMissed) {
       return emit("mirror.rpo-kept", "info", `No write waits longer than ${rpo} any more`, data);
     }
-    const why = stands ??
-      this.#decision.because.filter(({ code }) => code === "late" || code === "ceiling").map(
-        sentenceOf,
-      ).join(" ");
+    const late = this.#decision.because.filter(({ code }) => code === "late" || code === "ceiling");
+    const why = stands === undefined ? late.map(sentenceOf).join(" ") : `It stands: ${stands}.`;
     emit(
       "mirror.rpo-missed",
       "warning",
-      `The oldest write has waited longer than ${rpo} for the mirror: ${
-        why === "" ? "a round took longer than it was expected to" : why
+      `A write has waited ${formatDuration(lag_ms)} for the mirror. ${
+        why === "" ? `That is longer than ${rpo}: a round took longer than expected.` : why
       }`,
       data,
     );
@@ -332,5 +334,5 @@ function limitsSentence({ floor_bytes_per_s: floor, ceiling_bytes_per_s: ceiling
   const most = ceiling === null ? "" : ` and at most ${formatSize(ceiling)}/s`;
   return floor < FLOOR_BYTES_PER_S && ceiling === null
     ? "Beyond that the application comes first."
-    : `At least ${formatSize(floor)}/s${most} are copied.`;
+    : `Copying keeps at least ${formatSize(floor)}/s${most} beside the application.`;
 }

@@ -158,9 +158,20 @@ Deno.test("plan: the forecast must agree several times in a row, and stays tripp
 });
 
 Deno.test("plan: a mirror under way is waited for, whatever the need", () => {
-  for (const state of ["requested", "syncing", "switching", "paused"] as const) {
+  for (const state of ["requested", "syncing", "switching"] as const) {
     equal(planOf({ mirror: mirror(state), used_bytes: 9.9 * GiB }).action, "wait");
   }
+});
+
+Deno.test("plan: a paused mirror is waited for, but not in silence while the volume fills up", () => {
+  equal(planOf({ mirror: mirror("paused") }).action, "wait");
+  const full = planOf({ mirror: mirror("paused"), used_bytes: 9.9 * GiB });
+  equal(full.action, "blocked");
+  match(full.because[0] ?? "", /at or above the threshold .* is paused: .* psma mirror resume/);
+  const steep = { used_bytes: 7 * GiB, forecast: forecast(7 * GiB, 0, 9000 * GiB) };
+  const soon = planOf({ mirror: mirror("paused"), ...steep });
+  equal(soon.action, "blocked");
+  match(soon.because[0] ?? "", /fills it within the .* is paused: /);
 });
 
 Deno.test("plan: a complete mirror waits, then is switched to when needed", () => {
