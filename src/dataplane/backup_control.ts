@@ -83,7 +83,9 @@ export class BackupControl {
     const drawn = newClaimant(context.rng);
     await manifest.commit((now) => ({
       ...now,
-      backup: now.backup && atEpoch(now.backup, epochBeyond(now.backup, now.epoch)),
+      // A way back that failed may have raised the mirror's epoch above the backup's own.
+      backup: now.backup &&
+        atEpoch(now.backup, epochBeyond(now.mirror?.target ?? now.backup, now.epoch)),
       backup_mode: "frozen",
       // A claim under way may have reached the store by this very epoch.
       backup_rest: { at, reason, complete, claimant: now.mirror?.claimant ?? drawn },
