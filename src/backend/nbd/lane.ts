@@ -71,7 +71,7 @@ export class NbdLane implements NbdConnectionEvents {
   #onClosable: (() => void) | undefined;
 
   /** @throws {PsmaError} usage/host, usage/socket-path */
-  constructor(options: NbdLaneOptions, owner: NbdLaneOwner) {
+  constructor(readonly options: NbdLaneOptions, owner: NbdLaneOwner) {
     const { index, reactor, requests, target } = options;
     this.index = index;
     this.#reactor = reactor;
@@ -164,11 +164,16 @@ export class NbdLane implements NbdConnectionEvents {
     while (this.#wantsToDial()) {
       if (!this.#owner.renewing) await this.#rest();
       if (!this.#wantsToDial()) return;
+      const asked = this.options.target.exportName;
       try {
         await this.connect();
       } catch (error) {
         const failure = toPsmaError(error, "store/unreachable");
-        if (failure.code === "fenced/epoch") return this.#owner.onFenced(failure.message);
+        if (failure.code === "fenced/epoch") {
+          // What was refused may be the epoch of before: it has been raised while the answer was on its way.
+          if (this.options.target.exportName !== asked) continue;
+          return this.#owner.onFenced(failure.message);
+        }
         // Tried again, quietly: that it was lost has been said.
         this.#pauseMs = Math.max(this.#pauseMs, BACKOFF_MS_MIN);
         if (this.#owner.renewing) await this.#rest();
