@@ -302,8 +302,9 @@ export class Service implements DataPlaneContext {
   }
 
   /**
-   * Ends the use of a volume without waiting for ever for a store that is away or does not answer: what it
-   * has not acknowledged was not acknowledged to anybody, and who had asked is cut off or gone.
+   * Ends the use of a volume without waiting for ever for a store, or a write-intent log's disk, that is away or
+   * does not answer: what it has not acknowledged was not acknowledged to anybody, and who had asked is cut off
+   * or gone.
    */
   async #letGo(served: ServedVolume, work: () => Promise<void>): Promise<void> {
     let done = false;
@@ -315,6 +316,7 @@ export class Service implements DataPlaneContext {
         backend?.setLossPolicy("fail");
         backend?.abort();
       }
+      served.volume.refuseCold(true);
     };
     if (served.volume.active.connected) this.reactor.sleep(LET_GO_WITHIN_MS).then(giveUp);
     else giveUp();
@@ -323,6 +325,7 @@ export class Service implements DataPlaneContext {
     } finally {
       done = true;
       served.volume.active.setLossPolicy("hold");
+      served.volume.refuseCold(false);
     }
   }
 

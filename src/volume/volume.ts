@@ -29,7 +29,7 @@ import type { Range } from "./range.ts";
 import type { Requests } from "./requests.ts";
 import { Sides } from "./sides.ts";
 
-const EINVAL = 22, ENOSPC = 28, EPERM = 1, EOPNOTSUPP = 95, ESHUTDOWN = 108;
+const EIO = 5, EINVAL = 22, ENOSPC = 28, EPERM = 1, EOPNOTSUPP = 95, ESHUTDOWN = 108;
 
 export interface VolumeOptions {
   readonly name: string;
@@ -59,6 +59,7 @@ export class Volume {
   /** Whom a slot's read was asked of. */
   readonly #askedOf: Backend[];
   #inFlight = 0;
+  #refusesCold = false;
   /** What the application's next flush fails with; 0 for nothing. */
   #owedErrno = 0;
   #drainWaiters: (() => void)[] = [];
@@ -176,6 +177,7 @@ export class Volume {
         return;
       }
       if (link.log !== undefined && !link.log.admits(at, length)) {
+        if (this.#refusesCold) return this.#refuse(slot);
         link.log.want(at, length);
         link.cold.push(slot);
         return;
@@ -193,6 +195,11 @@ export class Volume {
       }
     }
     this.#sides.submit(slot);
+  }
+
+  #refuse(slot: number) {
+    this.#requests.errno[slot] = EIO;
+    this.#finish(slot);
   }
 
   #readDone(slot: number, errno: number) {
@@ -412,6 +419,15 @@ export class Volume {
       this.#heldMicrosMax = Math.max(this.#heldMicrosMax, held);
       this.#write(slot);
     }
+  }
+
+  /**
+   * Whether writes fail that would have to wait for the mirror's write-intent log, those that wait already among
+   * them: its disk may be broken for good, and who asked is cut off or gone. They have changed nothing.
+   */
+  refuseCold(refuses: boolean): void {
+    this.#refusesCold = refuses;
+    if (refuses) { for (const slot of this.link?.cold.splice(0) ?? []) this.#refuse(slot); }
   }
 
   /** What is still cold is held again. */

@@ -15,7 +15,7 @@ import { type InThread, inThread, never, until } from "../../support/in_thread.t
 import { requires } from "../../support/requires.ts";
 import { tempDir } from "../../support/temp.ts";
 
-const MIB = 2 ** 20, CHUNK = 65_536;
+const MIB = 2 ** 20, CHUNK = 65_536, EIO = 5;
 const needs = requires({ io_uring: true });
 
 interface Setting {
@@ -119,5 +119,24 @@ Deno.test({
       await volume.detachLink();
       await until(thread, () => write.errno === 0 && zeroes.errno === 0, "both");
       assert.equal(setting.link.map.dirtyChunks, 0);
+    }),
+});
+
+Deno.test({
+  name:
+    "nobody waits for the log of a volume that is let go: writes to cold regions fail, and change nothing",
+  ...needs,
+  fn: () =>
+    withColdVolume(async (setting) => {
+      const { thread, volume, link, source } = setting;
+      const waits = submit(setting, OPERATION.write, 3);
+      volume.refuseCold(true);
+      const comes = submit(setting, OPERATION.write, 5);
+      assert.deepEqual([waits.errno, comes.errno], [EIO, EIO]);
+      assert.deepEqual([link.map.dirtyChunks, source.allocatedBytes()], [0, 0]);
+      volume.refuseCold(false);
+      const later = submit(setting, OPERATION.write, 5);
+      setting.gate.resolve();
+      await until(thread, () => later.errno === 0, "the write");
     }),
 });
