@@ -139,11 +139,6 @@ function mirrorFamilies(each: Each): MetricFamily[] {
       (_, status) => status?.mirror?.rate_bytes_per_s,
     ),
     each(
-      "psma_mirror_left_bytes",
-      "What is left of the round under way, or for the next one.",
-      (_, status) => status?.mirror?.left_bytes,
-    ),
-    each(
       "psma_mirror_done_ratio",
       "Share of the round under way that is done; 1 between rounds.",
       (_, status) => status?.mirror ? status.mirror.percent / 100 : undefined,

@@ -74,7 +74,6 @@ export const MirrorSchema = z.object({
   equal_bytes: bytes,
   changed_bytes: bytes,
   dirty_bytes: bytes,
-  left_bytes: bytes,
   percent: z.number().min(0).max(100),
   rate_bytes_per_s: z.number(),
   dirty_rate_bytes_per_s: z.number(),

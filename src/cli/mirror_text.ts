@@ -15,13 +15,13 @@ export function formatMirrorLine(mirror: MirrorStatus): string {
 
 /** One line that is drawn again and again while it fills. */
 export function formatMirrorProgress(mirror: MirrorStatus, width = 24): string {
-  const { state, percent, left_bytes, rate_bytes_per_s, dirty_rate_bytes_per_s } = mirror;
+  const { state, percent, dirty_bytes, rate_bytes_per_s, dirty_rate_bytes_per_s } = mirror;
   const dirties = dirty_rate_bytes_per_s > 0
     ? `, ${formatSize(dirty_rate_bytes_per_s)}/s dirtied`
     : "";
   return `${state.padEnd(10)} ${bar(percent / 100, width)} ${Math.floor(percent)}%, ` +
-    `${formatSize(left_bytes)} left, ${formatSize(rate_bytes_per_s)}/s${dirties}` +
-    (left_bytes > 0 ? `, ${formatArrival(mirror)}` : "");
+    `${formatSize(dirty_bytes)} left, ${formatSize(rate_bytes_per_s)}/s${dirties}` +
+    (dirty_bytes > 0 ? `, ${formatArrival(mirror)}` : "");
 }
 
 /** When nothing will be dirty: `3m 20s to go (2m 50s to 4m 10s)`, or why there is no such time. */
@@ -50,8 +50,7 @@ export function formatMirror(mirror: MirrorStatus): string {
       `${formatSize(mirror.compared_bytes)}, ${formatSize(mirror.equal_bytes)} equal and not sent`,
     ],
     ["changed", `${formatSize(mirror.changed_bytes)} since the first round began`],
-    ["dirty", formatSize(mirror.dirty_bytes)],
-    ["round", `${mirror.percent}% done, ${formatSize(mirror.left_bytes)} left`],
+    ["round", `${mirror.percent}% done, ${formatSize(mirror.dirty_bytes)} left`],
     [
       "rate",
       `${formatSize(mirror.rate_bytes_per_s)}/s copied, ` +
@@ -59,7 +58,7 @@ export function formatMirror(mirror: MirrorStatus): string {
     ],
     ["limits", formatLimits(mirror)],
     ["behind", lag_ms === null ? "not complete yet" : formatDuration(lag_ms)],
-    ["clean in", mirror.left_bytes === 0 ? "0ms" : formatArrival(mirror)],
+    ["clean in", mirror.dirty_bytes === 0 ? "0ms" : formatArrival(mirror)],
     ["next round", formatNext(mirror)],
     ["rounds", String(mirror.rounds)],
     ["write-through", mirror.write_through ? "on" : "off"],

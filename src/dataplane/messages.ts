@@ -50,9 +50,8 @@ export interface MirrorStatus {
   readonly equal_bytes: number;
   /** Bytes of chunks that were written since the first round began. */
   readonly changed_bytes: number;
+  /** What the target lacks: left of the round under way, or for the next one. */
   readonly dirty_bytes: number;
-  /** What is left of the round under way, or for the next one. */
-  readonly left_bytes: number;
   /** Of the round under way, in [0, 100]; it never falls in a round, and between rounds it is 100. */
   readonly percent: number;
   /** Of copying, while it goes on; else 0. */

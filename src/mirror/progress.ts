@@ -30,7 +30,7 @@ export interface Arrival {
 }
 
 export interface ProgressReport extends Arrival {
-  readonly leftBytes: number;
+  readonly dirtyBytes: number;
   /** In [0, 100], one digit. */
   readonly percent: number;
   /** Of copying, while it goes on; else 0. */
@@ -148,7 +148,7 @@ export class Progress {
     const { dirtyBytes } = this.#work();
     const rate = this.#copying ? this.#copied.bytesPerSecond ?? 0 : 0;
     return {
-      leftBytes: dirtyBytes,
+      dirtyBytes,
       percent: Math.floor(this.#percent * 10) / 10,
       rateBytesPerSecond: Math.round(Math.max(0, rate)),
       dirtyBytesPerSecond: Math.round(this.dirtyBytesPerSecond),

@@ -114,9 +114,9 @@ Deno.test({
     match(event.message, /predicted to be quieter/);
     ok(Number(event.data["predicted_steps"]) >= 24);
     equal(event.data["rpo_ms"], RPO_MS);
-    const { scheduled, left_bytes, lag_ms, state } = await mirrorOf(agent);
+    const { scheduled, dirty_bytes, lag_ms, state } = await mirrorOf(agent);
     equal(state, "tracking");
-    ok(left_bytes >= 8 * MIB && lag_ms !== null);
+    ok(dirty_bytes >= 8 * MIB && lag_ms !== null);
     const next_ms = Date.parse(scheduled.next_round_at ?? "");
     const slack_ms = 30 * MINUTE_MS;
     ok(next_ms >= quiet_at_ms - slack_ms, `${scheduled.next_round_at} is before the quiet hours`);
@@ -160,10 +160,10 @@ Deno.test({
     await ended(plain);
 
     const wanted = await started(20_000);
-    const { left_bytes } = await mirrorOf(agent);
+    const { dirty_bytes } = await mirrorOf(agent);
     const first = await waitUntil(floor, { what: "a floor" });
-    ok(first >= left_bytes / 20, `${first} copies ${left_bytes} in 20 s`);
-    ok(first < left_bytes / 10, `${first} is no more than that needs`);
+    ok(first >= dirty_bytes / 20, `${first} copies ${dirty_bytes} in 20 s`);
+    ok(first < dirty_bytes / 10, `${first} is no more than that needs`);
     await waitUntil(async () => await floor() > 1.5 * first, { what: "a higher one" });
     await waitUntil(async () => await floor() === 4 * MIB, {
       what: "the ceiling, which goes before it",

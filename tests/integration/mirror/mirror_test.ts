@@ -223,8 +223,8 @@ Deno.test({
       const { mirror, link } = await startMirror(one, "target");
       const settled = (rounds: number) =>
         until(thread, () => {
-          const { state, rounds: done, leftBytes } = mirror.progress();
-          return state === "tracking" && done >= rounds && leftBytes === 0;
+          const { state, rounds: done, dirtyBytes } = mirror.progress();
+          return state === "tracking" && done >= rounds && dirtyBytes === 0;
         }, `round ${rounds}`);
       await settled(1);
       const first = mirror.copier.copiedBytes;
@@ -258,8 +258,8 @@ Deno.test({
       const { mirror, link } = await startMirror(one, "target");
       const settled = (rounds: number) =>
         until(thread, () => {
-          const { state, rounds: done, leftBytes } = mirror.progress();
-          return state === "tracking" && done >= rounds && leftBytes === 0;
+          const { state, rounds: done, dirtyBytes } = mirror.progress();
+          return state === "tracking" && done >= rounds && dirtyBytes === 0;
         }, `round ${rounds}`);
       await settled(1);
       mirror.pause();
@@ -267,14 +267,14 @@ Deno.test({
       writer.start(4);
       await writer.written(link.map.chunks / 100);
       await writer.stop();
-      const { leftBytes } = mirror.progress(), before = mirror.copier.copiedBytes;
+      const { dirtyBytes } = mirror.progress(), before = mirror.copier.copiedBytes;
       const blockBytes = writer.versions.filter((version) => version > 0).length * BLOCK_BYTES;
       assert.ok(blockBytes > 0.9 * sizeBytes / 100 * BLOCK_BYTES / link.map.chunkBytes);
-      assert.ok(leftBytes < 0.02 * sizeBytes, `${leftBytes} dirty`);
+      assert.ok(dirtyBytes < 0.02 * sizeBytes, `${dirtyBytes} dirty`);
       mirror.resume();
       await settled(2);
       const copied = mirror.copier.copiedBytes - before;
-      assert.ok(copied <= 1.05 * leftBytes, `${copied} copied of ${leftBytes} dirty`);
+      assert.ok(copied <= 1.05 * dirtyBytes, `${copied} copied of ${dirtyBytes} dirty`);
       assert.deepEqual(await differing(thread, one.volume, link), []);
       await mirror.end();
       await one.volume.detachLink();

@@ -45,7 +45,6 @@ function mirror(state: MirrorState, size_bytes = 20 * GiB): MirrorStatus {
     equal_bytes: 0,
     changed_bytes: 0,
     dirty_bytes: 0,
-    left_bytes: 0,
     percent: 100,
     rate_bytes_per_s: 0,
     dirty_rate_bytes_per_s: 0,

@@ -31,9 +31,9 @@ class Numbers {
 }
 
 function isSane(report: ProgressReport): void {
-  const { percent, leftBytes, etaSeconds, etaLowSeconds, etaHighSeconds, etaReason } = report;
+  const { percent, dirtyBytes, etaSeconds, etaLowSeconds, etaHighSeconds, etaReason } = report;
   ok(percent >= 0 && percent <= 100, `${percent} %`);
-  ok(leftBytes >= 0);
+  ok(dirtyBytes >= 0);
   equal(etaSeconds === null, etaReason !== null);
   if (etaSeconds === null) return;
   ok(etaLowSeconds !== null && etaLowSeconds <= etaSeconds);
@@ -48,7 +48,7 @@ Deno.test("Progress tells what is left, how fast, and when it is over", () => {
   one.progress.copyingBegins();
   for (let i = 0; i < 10; i++) one.step(250, 5 * MIB, MIB);
   const report = one.progress.report();
-  equal(report.leftBytes, 60 * MIB);
+  equal(report.dirtyBytes, 60 * MIB);
   equal(report.rateBytesPerSecond, 20 * MIB);
   equal(report.dirtyBytesPerSecond, 4 * MIB);
   equal(report.percent, 45.4, "50 of 110 MiB");
@@ -81,7 +81,7 @@ Deno.test("Progress between rounds counts the wait, too", () => {
   one.step(60_000, 0, 20 * MIB);
   const report = one.progress.report({ waitMs: 30_000 });
   equal(report.percent, 100);
-  equal(report.leftBytes, 20 * MIB);
+  equal(report.dirtyBytes, 20 * MIB);
   equal(report.etaSeconds, 32);
 });
 
