@@ -18,7 +18,7 @@ export type RollbackResult = CutoverReport | { readonly epoch: number };
 
 /**
  * Whether there is a way back now. @param discard what was written since is thrown away.
- * @throws {PsmaError} state/no-backup, state/mirror, state/backup, state/would-lose, state/attached
+ * @throws {PsmaError} state/no-backup, state/mirror, state/paused, state/backup, state/would-lose, state/attached
  */
 export function needWayBack(
   { clock }: AgentContext,
@@ -42,6 +42,15 @@ export function needWayBack(
     throw new PsmaError("state/backup", `Cannot roll back ${name}: ${backup_status.reason ?? ""}`, {
       hint: "Decide which agent goes on; to go on from the backup, let that be the other one.",
     });
+  }
+  if (backup_status.mirror?.state === "paused") {
+    throw new PsmaError(
+      "state/paused",
+      `Cannot roll back ${name}: its backup is not followed now`,
+      {
+        hint: `Let its mirror go on first: psma mirror resume ${name}`,
+      },
+    );
   }
   if (state !== "frozen") return;
   if (!complete) {

@@ -76,7 +76,7 @@ export async function beginSwitch(
 
 /**
  * Begins the way back to the backup. @throws {PsmaError} state/busy, state/no-backup, state/mirror,
- * state/backup, state/would-lose, state/attached
+ * state/paused, state/backup, state/would-lose, state/attached
  */
 export async function beginRollback(
   context: AgentContext,

@@ -134,6 +134,9 @@ Deno.test({
       await waitUntil(async () => await stateOf(agent) === "in-step", {
         what: "the lost store's copy is in lock-step again",
       });
+      await agent.pauseMirror("data");
+      await rejects(agent.rollback("data"), { code: "state/paused" });
+      await agent.resumeMirror("data");
       await finished(agent, await agent.rollback("data"));
       await goesOn(writer);
       const back = await agent.volume("data");
