@@ -146,6 +146,8 @@ export class Sides {
     const waitingFor = this.#requests.waitingFor[slot] as number;
     const target = waitingFor & (1 << (1 - this.#activeSide));
     if (target === 0 || this.#following >= this.#followingMost) return;
+    // Volumes share the table: however many follow, they leave a part of it to those who do not.
+    if (this.#requests.freeCount < this.#followingMost) return;
     this.#requests.waitingFor[slot] = waitingFor & ~target;
     this.#abandoned[slot] = (this.#abandoned[slot] as number) | target;
     this.#followed[slot] = 1;

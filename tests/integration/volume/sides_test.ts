@@ -282,6 +282,28 @@ Deno.test({
 });
 
 Deno.test({
+  name: "no write is answered early where others have taken most of the slots",
+  ...needs,
+  fn: () =>
+    withPair(async (pair) => {
+      const { thread: { requests }, thread, volume, target } = pair;
+      volume.enterWriteThrough({ follows: true });
+      target.hold();
+      const owner = requests.registerOwner(() => {});
+      const others = Array.from({ length: Math.floor(0.8 * requests.count) }, () =>
+        requests.take(owner));
+      const one = write(pair, 1);
+      await never(thread, () =>
+        one.errno !== undefined, { for_ms: 20, what: "an early answer" });
+      for (const slot of others) requests.release(slot);
+      const another = write(pair, 2);
+      await until(thread, () => another.errno === 0, "an early answer");
+      target.release();
+      await until(thread, () => one.errno === 0, "the answer");
+    }),
+});
+
+Deno.test({
   name:
     "a write that waits behind one which the active side has not done is not the target's fault",
   ...needs,
