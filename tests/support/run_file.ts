@@ -7,6 +7,8 @@ import { cleanUp, describeLeftovers, findLeftovers, MARK_VARIABLE } from "./left
 import { kill } from "./process.ts";
 import { type Missing, SKIP_FILE_VARIABLE } from "./requires.ts";
 
+const MOMENT_MS = 5000;
+
 export interface FileResult {
   readonly path: string;
   readonly cases: readonly TestCase[];
@@ -48,7 +50,7 @@ export async function runFile(path: string, options: RunFileOptions): Promise<Fi
     const explained = cases.some((test) => test.outcome === "failed");
     if (ended.late) fail(`did not end within ${options.limit_ms / 1000} s`);
     else if (ended.code !== 0 && !explained) fail(`ended with exit code ${ended.code}`);
-    const left = describeLeftovers(findLeftovers(dir, mark));
+    const left = await lasting(() => describeLeftovers(findLeftovers(dir, mark)));
     if (left.length > 0 && options.leftovers && !ended.late) {
       output += `\nleft behind:\n${left.map((line) => `  ${line}\n`).join("")}`;
       fail("left something behind");
@@ -60,6 +62,17 @@ export async function runFile(path: string, options: RunFileOptions): Promise<Fi
     .map((line) => JSON.parse(line) as Missing);
   Deno.removeSync(own, { recursive: true });
   return { path, cases, missing, output, took_ms: performance.now() - began_ms };
+}
+
+/** What is there after a while: children of a process that was killed need a moment to notice. */
+async function lasting(find: () => readonly string[]): Promise<readonly string[]> {
+  const endMs = performance.now() + MOMENT_MS;
+  let left = find();
+  while (left.length > 0 && performance.now() < endMs) {
+    await new Promise((resolve) => setTimeout(resolve, MOMENT_MS / 20));
+    left = find();
+  }
+  return left;
 }
 
 interface ProcessOptions extends RunFileOptions {

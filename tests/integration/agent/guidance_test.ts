@@ -169,10 +169,14 @@ Deno.test({
       what: "the ceiling, which goes before it",
       within_ms: 30_000,
     });
-    const event = agent.events({ after: 0, limit: 1000, volume: "data" }).find(({ type, data }) =>
-      type === "mirror.scheduled" && typeof data["deadline_at"] === "string"
-    );
-    match(event?.message ?? "", /the larger volume is needed/i);
+    const told = () =>
+      agent.events({ after: 0, limit: 1000, volume: "data" }).find(({ type, data }) =>
+        type === "mirror.scheduled" && typeof data["deadline_at"] === "string"
+      );
+    equal(told(), undefined, "nothing is told of what is paused");
+    await agent.resumeMirror("data");
+    const event = await waitUntil(told, { what: "the decision" });
+    match(event.message, /the larger volume is needed/i);
     await ended(wanted);
   },
 });
