@@ -27,6 +27,7 @@ import {
   encodeChangeMapHeader,
   planeBytes,
 } from "../codec/mod.ts";
+import { addAll, clearBit, countBits, hasBit, nextBit, setBit, setFirst } from "./bitmap.ts";
 import type { MappedFile, VolumeFiles } from "./files.ts";
 import type { Range } from "./range.ts";
 
@@ -75,7 +76,7 @@ export class ChangeMap {
     if (doubtful) {
       for (const plane of [0, 3]) {
         const at = CHANGE_MAP_HEADER_BYTES + plane * planeBytes(chunks);
-        setBits(new Uint32Array(bytes.buffer, at), chunks);
+        setFirst(new Uint32Array(bytes.buffer, at), chunks);
       }
     }
     await files.replace(path, bytes);
@@ -136,12 +137,9 @@ export class ChangeMap {
     const end = Math.floor((at + length - 1) / this.chunkBytes);
     let fresh = 0;
     for (let chunk = Math.floor(at / this.chunkBytes); chunk <= end; chunk++) {
-      const word = chunk >>> 5, bit = 1 << (chunk & 31);
-      const old = this.#dirty[word] as number;
-      if ((old & bit) === 0) {
-        this.#dirty[word] = old | bit;
-        fresh++;
-      }
+      if (hasBit(this.#dirty, chunk)) continue;
+      setBit(this.#dirty, chunk);
+      fresh++;
     }
     this.#dirtyChunks += fresh;
     this.#endDoubt(at, length);
@@ -156,8 +154,7 @@ export class ChangeMap {
     this.markDirty(at, length);
     const end = Math.floor((at + length - 1) / this.chunkBytes);
     for (let chunk = Math.floor(at / this.chunkBytes); chunk <= end; chunk++) {
-      const word = chunk >>> 5;
-      this.#doubtful[word] = (this.#doubtful[word] as number) | (1 << (chunk & 31));
+      setBit(this.#doubtful, chunk);
       this.#doubtfulChunks++;
     }
   }
@@ -172,10 +169,8 @@ export class ChangeMap {
     if (this.#doubtfulChunks === 0) return;
     const end = Math.floor((at + length - 1) / this.chunkBytes);
     for (let chunk = Math.floor(at / this.chunkBytes); chunk <= end; chunk++) {
-      const word = chunk >>> 5, bit = 1 << (chunk & 31);
-      const old = this.#doubtful[word] as number;
-      if ((old & bit) === 0) continue;
-      this.#doubtful[word] = old & ~bit;
+      if (!hasBit(this.#doubtful, chunk)) continue;
+      clearBit(this.#doubtful, chunk);
       this.#doubtfulChunks--;
     }
   }
@@ -184,10 +179,7 @@ export class ChangeMap {
   markUnstable(at: number, length: number): void {
     const plane = this.#unstable[this.#generation];
     const end = Math.floor((at + length - 1) / this.chunkBytes);
-    for (let chunk = Math.floor(at / this.chunkBytes); chunk <= end; chunk++) {
-      const word = chunk >>> 5;
-      plane[word] = (plane[word] as number) | (1 << (chunk & 31));
-    }
+    for (let chunk = Math.floor(at / this.chunkBytes); chunk <= end; chunk++) setBit(plane, chunk);
   }
 
   /** Before the copier reads [at, at + length): unstable first, then neither doubtful nor dirty. */
@@ -196,12 +188,9 @@ export class ChangeMap {
     this.#endDoubt(at, length);
     const end = Math.floor((at + length - 1) / this.chunkBytes);
     for (let chunk = Math.floor(at / this.chunkBytes); chunk <= end; chunk++) {
-      const word = chunk >>> 5, bit = 1 << (chunk & 31);
-      const old = this.#dirty[word] as number;
-      if (old & bit) {
-        this.#dirty[word] = old & ~bit;
-        this.#dirtyChunks--;
-      }
+      if (!hasBit(this.#dirty, chunk)) continue;
+      clearBit(this.#dirty, chunk);
+      this.#dirtyChunks--;
     }
   }
 
@@ -218,11 +207,11 @@ export class ChangeMap {
   }
 
   isDirty(chunk: number): boolean {
-    return ((this.#dirty[chunk >>> 5] as number) & (1 << (chunk & 31))) !== 0;
+    return hasBit(this.#dirty, chunk);
   }
 
   isDoubtful(chunk: number): boolean {
-    return ((this.#doubtful[chunk >>> 5] as number) & (1 << (chunk & 31))) !== 0;
+    return hasBit(this.#doubtful, chunk);
   }
 
   /** The first dirty chunk at or after `from`, or -1. */
@@ -251,8 +240,7 @@ export class ChangeMap {
     this.#flushing = false;
     const closed = this.#unstable[this.#generation === 0 ? 1 : 0];
     if (!succeeded) {
-      const open = this.#unstable[this.#generation];
-      for (let i = 0; i < closed.length; i++) open[i] = (open[i] as number) | (closed[i] as number);
+      addAll(this.#unstable[this.#generation], closed);
     }
     closed.fill(0);
   }
@@ -260,9 +248,8 @@ export class ChangeMap {
   /** The target may have lost what was not flushed: copy it again. */
   unstableToDirty(): void {
     const [first, second] = this.#unstable;
-    for (let i = 0; i < this.#dirty.length; i++) {
-      this.#dirty[i] = (this.#dirty[i] as number) | (first[i] as number) | (second[i] as number);
-    }
+    addAll(this.#dirty, first);
+    addAll(this.#dirty, second);
     this.#dirtyChunks = countBits(this.#dirty);
     // Left standing until a flush clears them: clearing here could race a crash between the two stores.
   }
@@ -272,8 +259,7 @@ export class ChangeMap {
     const beyond = (this.chunks - first) * this.chunkBytes;
     if (beyond > 0) this.#endDoubt(first * this.chunkBytes, beyond);
     for (let chunk = this.nextDirty(first); chunk >= 0; chunk = this.nextDirty(chunk + 1)) {
-      const word = chunk >>> 5;
-      this.#dirty[word] = (this.#dirty[word] as number) & ~(1 << (chunk & 31));
+      clearBit(this.#dirty, chunk);
       this.#dirtyChunks--;
     }
   }
@@ -292,29 +278,4 @@ function shortMap(path: string): PsmaError {
   return new PsmaError("state/change-map", `Cannot read ${path}: the file is cut short`, {
     hint: "Cancel the mirror and start it again; the volume itself is not affected.",
   });
-}
-
-function setBits(words: Uint32Array, count: number) {
-  words.fill(0xffffffff, 0, count >>> 5);
-  if (count % 32 > 0) words[count >>> 5] = 2 ** (count % 32) - 1;
-}
-
-function nextBit(words: Uint32Array, from: number, chunks: number): number {
-  if (from >= chunks) return -1;
-  let word = from >>> 5;
-  let bits = (words[word] as number) & (-1 << (from & 31));
-  const end = Math.ceil(chunks / 32);
-  while (bits === 0) {
-    if (++word >= end) return -1;
-    bits = words[word] as number;
-  }
-  return word * 32 + (31 - Math.clz32(bits & -bits));
-}
-
-function countBits(words: Uint32Array): number {
-  let count = 0;
-  for (let i = 0; i < words.length; i++) {
-    for (let bits = words[i] as number; bits !== 0; bits &= bits - 1) count++;
-  }
-  return count;
 }

@@ -24,7 +24,17 @@ import {
 import { CHUNK_BYTES } from "./change_map.ts";
 import type { DurableBlocks, VolumeFiles } from "./files.ts";
 import type { Range } from "./range.ts";
-import { addAll, closeGaps, isEmpty, runsOf, setBit, setRun } from "./region_bits.ts";
+import {
+  addAll,
+  clearBit,
+  closeGaps,
+  countBits,
+  hasBit,
+  isEmpty,
+  runsOf,
+  setBit,
+  setRun,
+} from "./bitmap.ts";
 
 /** Small enough to be compared quickly, large enough for a terabyte to need a bitmap of 32 KiB. */
 export const REGION_BYTES = 4 * 2 ** 20;
@@ -143,9 +153,7 @@ export class IntentLog {
   }
 
   get hotRegions(): number {
-    let count = 0;
-    for (const word of this.#hot) for (let bits = word; bits !== 0; bits &= bits - 1) count++;
-    return count;
+    return countBits(this.#hot);
   }
 
   /** What a power loss now would cost a comparison, about. */
@@ -160,7 +168,7 @@ export class IntentLog {
   admits(at: number, length: number): boolean {
     const first = this.#regionAt(at), end = this.#regionAt(at + length - 1);
     for (let region = first; region <= end; region++) {
-      if (((this.#hot[region >>> 5] as number) & (1 << (region & 31))) === 0) return false;
+      if (!hasBit(this.#hot, region)) return false;
     }
     for (let region = first; region <= end; region++) setBit(this.#touched, region);
     return true;
@@ -262,8 +270,9 @@ export class IntentLog {
   #keepSettled(candidates: Uint32Array, settling: Settling) {
     for (const { first, count } of runsOf(candidates)) {
       for (let region = first; region < first + count; region++) {
-        if (settling.isSettled(this.#rangeOf({ first: region, count: 1 }))) continue;
-        candidates[region >>> 5] = (candidates[region >>> 5] as number) & ~(1 << (region & 31));
+        if (!settling.isSettled(this.#rangeOf({ first: region, count: 1 }))) {
+          clearBit(candidates, region);
+        }
       }
     }
   }

@@ -13,19 +13,20 @@ import {
   UNVERIFIED_HEADER_BYTES,
   unverifiedMapBytes,
 } from "../codec/mod.ts";
+import { clearBit, countBits, hasBit, nextBit, setBit, setFirst } from "./bitmap.ts";
 import type { MappedFile, VolumeFiles } from "./files.ts";
 
 export class UnverifiedMap {
   readonly chunks: number;
   readonly #words: Uint32Array;
   readonly #file: MappedFile | undefined;
-  #count = 0;
+  #count: number;
 
   private constructor(chunks: number, words: Uint32Array, file?: MappedFile) {
     this.chunks = chunks;
     this.#words = words;
     this.#file = file;
-    for (let chunk = this.next(0); chunk >= 0; chunk = this.next(chunk + 1)) this.#count++;
+    this.#count = countBits(words);
   }
 
   /** Without a file: nothing is unverified yet, and nothing outlives this process. */
@@ -42,11 +43,7 @@ export class UnverifiedMap {
   ): Promise<UnverifiedMap> {
     const bytes = new Uint8Array(unverifiedMapBytes(chunks));
     bytes.set(encodeUnverifiedHeader({ chunks, boot_id: files.bootId }));
-    if (all) {
-      const words = new Uint32Array(bytes.buffer, UNVERIFIED_HEADER_BYTES);
-      words.fill(0xffffffff, 0, chunks >>> 5);
-      if (chunks % 32 > 0) words[chunks >>> 5] = 2 ** (chunks % 32) - 1;
-    }
+    if (all) setFirst(new Uint32Array(bytes.buffer, UNVERIFIED_HEADER_BYTES), chunks);
     await files.replace(path, bytes);
     return UnverifiedMap.#map(files.map(path), chunks);
   }
@@ -97,34 +94,25 @@ export class UnverifiedMap {
   }
 
   has(chunk: number): boolean {
-    return ((this.#words[chunk >>> 5] as number) & (1 << (chunk & 31))) !== 0;
+    return hasBit(this.#words, chunk);
   }
 
   /** Hot path. */
   mark(chunk: number): void {
-    const word = chunk >>> 5, bit = 1 << (chunk & 31), old = this.#words[word] as number;
-    if ((old & bit) !== 0) return;
-    this.#words[word] = old | bit;
+    if (hasBit(this.#words, chunk)) return;
+    setBit(this.#words, chunk);
     this.#count++;
   }
 
   clear(chunk: number): void {
-    const word = chunk >>> 5, bit = 1 << (chunk & 31), old = this.#words[word] as number;
-    if ((old & bit) === 0) return;
-    this.#words[word] = old & ~bit;
+    if (!hasBit(this.#words, chunk)) return;
+    clearBit(this.#words, chunk);
     this.#count--;
   }
 
   /** The first unverified chunk at or after `from`, or -1. */
   next(from: number): number {
-    if (from >= this.chunks) return -1;
-    let word = from >>> 5;
-    let bits = (this.#words[word] as number) & (-1 << (from & 31));
-    while (bits === 0) {
-      if (++word >= this.#words.length) return -1;
-      bits = this.#words[word] as number;
-    }
-    return word * 32 + (31 - Math.clz32(bits & -bits));
+    return nextBit(this.#words, from, this.chunks);
   }
 
   /** Makes durable what is marked. @throws {PsmaError} sys/... */
