@@ -7,7 +7,7 @@ import type { Range } from "../volume/mod.ts";
 
 const UNDER_WAY_MAX = 2;
 /** A question asks for no more once it has this many. */
-const EXTENTS_ENOUGH = 64;
+const EXTENTS_ENOUGH = 128;
 
 interface Question {
   readonly extents: readonly Range[];

@@ -4,7 +4,7 @@ import { type Backend, type BackendCalls, OPERATION } from "../backend/mod.ts";
 import { type Digest, DIGEST_ALGORITHM } from "../mirror/mod.ts";
 import { allocateMemory, type Memory, unmapMemory } from "../sys/mod.ts";
 
-const LANES = 4;
+const LANES = 2;
 /** Then the thread looks at the requests of applications, which wait meanwhile. */
 const BYTES_PER_TURN = 128 * 1024;
 export const MAX_DIGEST_EXTENT_BYTES = 1 << 20;

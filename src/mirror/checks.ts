@@ -8,7 +8,7 @@
 import { Breaker, PsmaError, type Turns } from "../core/mod.ts";
 import { CHECK, type MirrorLink, type Range, type Volume } from "../volume/mod.ts";
 
-const BATCH = 64;
+const BATCH = 128;
 /** While writes go through: the longer an answer is on its way, the more of them taint what it is about. */
 const BATCH_WRITTEN_THROUGH = 16;
 const MAX_BATCHES = 4;

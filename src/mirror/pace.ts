@@ -262,6 +262,7 @@ export class Pacer {
       if (lookMs > 0) return lookMs;
       this.#adjust(now);
     } else this.#look = undefined;
+    if (!isBusy && this.#ceiling === UNLIMITED) return this.#tokens = 0;
     const rate = isBusy ? Math.max(this.#rate, this.#lowest) : this.#ceiling;
     // What was left out earns nothing beyond one step: bursts are what hurts.
     this.#tokens = Math.min(this.#tokens + (now - this.#refilledMs) / 1000 * rate, 0);

@@ -211,9 +211,10 @@ export class Reactor implements Turns {
     return this.#wait(null, (i) => this.ring.poll(fd, POLLIN, this.#kind, i));
   }
 
-  /** Resolves after `ms`, in this thread's own time. */
-  sleep(ms: number): Promise<void> {
-    return this.alarm(ms).over;
+  /** Resolves after `ms`, in this thread's own time; 0: after the requests that have arrived, without a pause. */
+  async sleep(ms: number): Promise<void> {
+    if (ms > 0) return await this.alarm(ms).over;
+    await this.#wait(null, (i) => this.ring.nop(this.#kind, i));
   }
 
   /** Rings after `ms`, in this thread's own time, or when it is cancelled. */

@@ -75,6 +75,8 @@ export interface Ring {
   accept(fd: number, kind: number, index: number): void;
   connect(fd: number, sockaddr: number, length: number, kind: number, index: number): void;
   pollMultishot(fd: number, events: number, kind: number, index: number): void;
+  /** Completes in the next batch. */
+  nop(kind: number, index: number): void;
   /** Completes once. */
   poll(fd: number, events: number, kind: number, index: number): void;
   timeout(timespecAddress: number, kind: number, index: number): void;
@@ -267,6 +269,10 @@ export class UringRing implements Ring {
 
   poll(fd: number, events: number, kind: number, index: number): void {
     this.#push(URING_OP.pollAdd, fd, 0, 0, 0, events, kind, index);
+  }
+
+  nop(kind: number, index: number): void {
+    this.#push(URING_OP.nop, -1, 0, 0, 0, 0, kind, index);
   }
 
   timeout(timespecAddress: number, kind: number, index: number): void {

@@ -299,6 +299,10 @@ export class VirtualRing implements Ring {
     });
   }
 
+  nop(kind: number, index: number): void {
+    this.#push(() => this.#complete(kind, index, 0));
+  }
+
   timeout(timespecAddress: number, kind: number, index: number): void {
     this.#push(() => {
       const bytes = this.kernel.bytesAt(timespecAddress, 16);

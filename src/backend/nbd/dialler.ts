@@ -15,6 +15,7 @@ import {
   parseIpv6,
   type Reactor,
   setNoDelay,
+  setSendBuffer,
   shutdownSocket,
   type Sockaddr,
   sockaddrOf,
@@ -28,6 +29,8 @@ const DIAL_LIMIT_MS = 10_000;
 /** A server that vanished without a word is noticed within this; also one that takes nothing for as long. */
 const DEAD_PEER_MS = 30_000;
 const ADDRESSES_MAX = 8;
+/** So many large writes leave a Unix socket in one piece each, not in turns with the server's reads. */
+const SEND_BUFFER_BYTES = 4 << 20;
 
 /** @param fd a connected socket in transmission phase, owned by the caller. */
 export interface NbdConnected {
@@ -146,7 +149,7 @@ export class NbdDialler {
   }
 
   #tune(fd: number) {
-    if ("path" in this.target.address) return;
+    if ("path" in this.target.address) return setSendBuffer(fd, SEND_BUFFER_BYTES);
     setNoDelay(fd);
     noticeDeadPeer(fd, DEAD_PEER_MS);
   }
