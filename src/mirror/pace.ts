@@ -1,7 +1,7 @@
 /**
  * How fast the copier may go, and in which steps. An idle application leaves all to it. While the application
- * works, small steps are let in one by one, at a rate that rises by addition while the application is as fast as
- * without a mirror and falls by multiplication when it is not (AIMD).
+ * works, small steps are let in one by one, at a rate that rises slowly while the application is as fast as
+ * without a mirror and falls faster when it is not.
  *
  * What "without a mirror" means is measured: before the mirror began where that was seen, else in short stretches
  * without copies; the latter go on for as long as copying does, because the application changes its ways.
@@ -21,10 +21,13 @@ const UNLIMITED = 64 * 2 ** 30;
  * Never less, however the application fares: a mirror that never ends protects nobody, and on a crowded machine
  * the tail is the scheduler's, which slower copies only prolong.
  */
-export const FLOOR_BYTES_PER_S: number = 24 * MIB;
-const START_BYTES_PER_S = 32 * MIB, STEP_UP_BYTES_PER_S = 8 * MIB, BUSY_BYTES_PER_S_MAX = 256 * MIB;
+export const FLOOR_BYTES_PER_S: number = 8 * MIB;
+const START_BYTES_PER_S = 16 * MIB,
+  STEP_UP_BYTES_PER_S = 2 * MIB,
+  STEP_UP = 0.1,
+  BUSY_BYTES_PER_S_MAX = 256 * MIB;
 /** Fewer operations per second alone may be the application's own choice: no reason to go below this rate. */
-const POLITE_BYTES_PER_S = 32 * MIB;
+const POLITE_BYTES_PER_S = 16 * MIB;
 const PERIOD_MS = 100, PERIOD_MS_MAX = 400, ENOUGH_REQUESTS = 200, FEW_REQUESTS = 5;
 /** The application works while its last request is no longer ago. */
 const IDLE_AFTER_MS = 20;
@@ -32,7 +35,7 @@ const IDLE_AFTER_MS = 20;
 const LOOK_EVERY_MS = 4000, LOOK_MS = 120;
 const SLEEP_MS_MIN = 0.2, SLEEP_MS_MAX = 10, LOOK_SLEEP_MS = 1;
 /** Of the undisturbed figures: from where on the copier yields, and up to where it may go faster. */
-const P99_YIELD = 1.4, P99_RISE = 1.2, MEAN_YIELD = 1.3, IOPS_YIELD = 0.97, LATE_YIELD = 1.5;
+const P99_YIELD = 1.3, P99_RISE = 1.15, MEAN_YIELD = 1.2, IOPS_YIELD = 0.97, LATE_YIELD = 1.3;
 const LATE_LEVEL = 0.95, LATE_SAMPLES_MIN = 20;
 /** What a histogram's bins and a clock read once per batch cannot tell apart. */
 const SLACK_MICROS = 20;
@@ -80,7 +83,7 @@ export function nextRate(
   const bounded = (next: number) =>
     Math.min(Math.max(Math.min(next, BUSY_BYTES_PER_S_MAX), floor), ceiling);
   if (now.requests < FEW_REQUESTS || undisturbed === undefined) {
-    return bounded(rate + STEP_UP_BYTES_PER_S);
+    return bounded(faster(rate));
   }
   const isSlow = now.p99Micros > undisturbed.p99Micros * P99_YIELD + SLACK_MICROS ||
     now.meanMicros > undisturbed.meanMicros * MEAN_YIELD + SLACK_MICROS ||
@@ -90,7 +93,11 @@ export function nextRate(
     return bounded(rate <= POLITE_BYTES_PER_S ? rate : Math.max(POLITE_BYTES_PER_S, rate * 0.8));
   }
   const isCalm = now.p99Micros <= undisturbed.p99Micros * P99_RISE + SLACK_MICROS;
-  return bounded(isCalm ? rate + STEP_UP_BYTES_PER_S : rate);
+  return bounded(isCalm ? faster(rate) : rate);
+}
+
+function faster(rate: number): number {
+  return rate + Math.max(STEP_UP_BYTES_PER_S, rate * STEP_UP);
 }
 
 /** Where a stretch of time begins. */

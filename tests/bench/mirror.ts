@@ -17,7 +17,9 @@
  * Under load: sync is from the order to mirror until ready; ready is the time after that, while everything
  * written goes to both (in the background, with QEMU's other mode); then copying pauses for 0.17 s and resync is
  * from going on until ready again; pivot is from the order to switch until half a second after its commit.
- * Who is not ready after 60 s counts with 60 s and has no later stretches; resync and switch end after 20 s.
+ * Copying and pausing in turns is PSMA's alone, within one initial sync: its stretches with copies against those
+ * without, which other users of the machine disturb alike.
+ * Who is not ready after 120 s counts with 120 s and has no later stretches; resync and switch end after 20 s.
  * A resync of QEMU's write-blocking mode has nothing to do and is left out: it writes to both also while paused.
  */
 import { run } from "../support/process.ts";
@@ -31,6 +33,7 @@ import {
   type Resync,
   resync,
 } from "./mirror/idle.ts";
+import { copyInTurns } from "./mirror/in_turns.ts";
 import { LOADS } from "./mirror/load.ts";
 import { MIRROR_PART } from "./mirror/page.ts";
 import { PSMA } from "./mirror/psma.ts";
@@ -48,6 +51,8 @@ import {
 
 const MIB = 2 ** 20;
 const SIZE_BYTES = 1024 * MIB;
+/** Stretches of copying, and of none, for each round that was asked for. */
+const PAIRS_PER_ROUND = 10;
 const QEMU: readonly SideKind[] = [QEMU_BACKGROUND, QEMU_WRITE_BLOCKING];
 const COPIERS = [
   { name: "nbdcopy", copy: copyRateToNbdkit },
@@ -102,7 +107,27 @@ function worksOn(storage: Storage): Work[] {
         );
       })
     ),
+    named(`${LOADS[0].work}, copying and pausing in turns`, copyingInTurns),
   ];
+}
+
+function copyingInTurns(work: string): Work["measure"] {
+  return async (place, { rounds, seconds, signal }) => {
+    const measure = inTurn(
+      place,
+      PSMA,
+      (side) =>
+        copyInTurns(work, PSMA, {
+          ...side,
+          load: LOADS[0],
+          size_bytes: place.size_bytes,
+          seconds,
+          pairs: rounds * PAIRS_PER_ROUND,
+          signal,
+        }),
+    );
+    return await measure.run();
+  };
 }
 
 function idleSync(work: string): Work["measure"] {

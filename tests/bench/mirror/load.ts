@@ -13,7 +13,7 @@ export interface LoadKind {
   readonly rate: number | null;
 }
 
-export const LOADS: readonly LoadKind[] = [
+export const LOADS: readonly [LoadKind, LoadKind] = [
   { work: "4k randwrite at 10,000 IOPS", depth: 16, rate: 10_000 },
   { work: "4k randwrite QD32", depth: 32, rate: null },
 ];

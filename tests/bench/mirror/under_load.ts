@@ -26,7 +26,7 @@ export interface LifeUnderLoad {
 }
 
 /** Who has no complete target by then counts with this time, and neither resyncs nor switches. */
-const READY_WITHIN_S = 60;
+const READY_WITHIN_S = 120;
 /** Who is not in step again, or has not switched, by then counts with this time, and goes on. */
 const LATER_WITHIN_S = 20;
 /** At 10,000 random writes a second this makes a tenth of the chunks of 1 GiB dirty. */

@@ -40,7 +40,7 @@ Deno.test("nextRate() lets fewer operations alone slow it down, but not stop it"
   assert.ok(nextRate(fewer) < calm.rate);
   let rate = calm.rate;
   for (let i = 0; i < 50; i++) rate = nextRate({ ...fewer, rate });
-  assert.equal(rate, 32 * MIB);
+  assert.equal(rate, 16 * MIB);
 });
 
 Deno.test("nextRate() never exceeds the ceiling, not even by the floor", () => {
