@@ -28,7 +28,7 @@ const START_BYTES_PER_S = 16 * MIB,
   BUSY_BYTES_PER_S_MAX = 256 * MIB;
 /** Fewer operations per second alone may be the application's own choice: no reason to go below this rate. */
 const POLITE_BYTES_PER_S = 16 * MIB;
-const PERIOD_MS = 100, PERIOD_MS_MAX = 400, ENOUGH_REQUESTS = 200, FEW_REQUESTS = 5;
+const PERIOD_MS = 250, PERIOD_MS_MAX = 500, ENOUGH_REQUESTS = 500, FEW_REQUESTS = 5;
 /** The application works while its last request is no longer ago. */
 const IDLE_AFTER_MS = 20;
 /** Where nothing is copied, to see how fast the application is then. */

@@ -174,12 +174,12 @@ Deno.test("Pacer takes writes to both sides, slower by themselves, for no reason
   const undisturbed = { requests: 10_000, iops: 10_000, meanMicros: 100, p99Micros: 150 };
   const loop = new Loop({}, 4096 * MIB, undisturbed);
   loop.iops = 10_000;
-  await loop.copyFor(2000);
+  await loop.copyFor(8000);
   loop.isWriteThrough = true;
-  await loop.copyFor(3000);
+  await loop.copyFor(8000);
   const both = await loop.copyFor(2000);
   loop.isWriteThrough = false;
-  await loop.copyFor(3000);
+  await loop.copyFor(8000);
   assert.ok(both >= 0.7 * await loop.copyFor(2000), `${both / MIB} MiB/s`);
 });
 
