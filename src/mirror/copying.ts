@@ -1,5 +1,5 @@
 /** Measures and follows the schedule while something is copied: limits may change meanwhile. */
-import type { Turns } from "../core/mod.ts";
+import { Signal, type Turns } from "../core/mod.ts";
 import type { Scheduler } from "./scheduler.ts";
 
 const LOOK_EVERY_MS = 250;
@@ -11,11 +11,11 @@ export async function whileCopying(
   work: () => Promise<boolean>,
   look: () => void,
 ): Promise<boolean> {
-  const ended = turns.deferred<void>();
+  const ended = new Signal(turns);
   let isDone = false, isComplete = false;
   const looking = (async () => {
     for (;;) {
-      await Promise.race([ended.promise, turns.sleep(LOOK_EVERY_MS)]);
+      await ended.or(turns.sleep(LOOK_EVERY_MS));
       if (isDone) return;
       look();
     }
@@ -25,7 +25,7 @@ export async function whileCopying(
     return isComplete = await work();
   } finally {
     isDone = true;
-    ended.resolve();
+    ended.tell();
     await looking;
     scheduler.roundEnds(isComplete);
   }

@@ -81,6 +81,7 @@ export class Mirror {
       limits: limitsOf(record.terms),
       undisturbed: options.undisturbed,
       isWriteThrough: () => link.writeThrough && !link.follows,
+      isFollowing: () => link.writeThrough && link.follows,
       neededBytesPerSecond: () =>
         Math.max(this.#deadlines.neededBytesPerSecond, this.verification.neededBytesPerSecond),
     });

@@ -17,11 +17,10 @@ const MIB = 2 ** 20;
 /** One step of the copier: what the thread does before it looks at the application's requests again. */
 export const IDLE_STEP_BYTES = 256 * 1024, BUSY_STEP_BYTES = 64 * 1024;
 const UNLIMITED = 64 * 2 ** 30;
-/**
- * Never less, however the application fares: a mirror that never ends protects nobody, and on a crowded machine
- * the tail is the scheduler's, which slower copies only prolong.
- */
+/** Never less, however the application fares: a mirror that never ends protects nobody. */
 export const FLOOR_BYTES_PER_S: number = 8 * MIB;
+/** That every write goes to the target, too, costs the application more than copies do: this is to be over soon. */
+const FOLLOWING_FLOOR_BYTES_PER_S = 24 * MIB;
 const START_BYTES_PER_S = 16 * MIB,
   STEP_UP_BYTES_PER_S = 2 * MIB,
   STEP_UP = 0.1,
@@ -36,7 +35,7 @@ const LOOK_EVERY_MS = 4000, LOOK_MS = 120;
 const SLEEP_MS_MIN = 0.2, SLEEP_MS_MAX = 10, LOOK_SLEEP_MS = 1;
 /** Of the undisturbed figures: from where on the copier yields, and up to where it may go faster. */
 const P99_YIELD = 1.3, P99_RISE = 1.15, MEAN_YIELD = 1.2, IOPS_YIELD = 0.97, LATE_YIELD = 1.3;
-const LATE_LEVEL = 0.95, LATE_SAMPLES_MIN = 20;
+const LATE_LEVEL = 0.95, LATE_SAMPLES_MIN = 20, LATE_SAMPLES_MAX = 4096;
 /** What a histogram's bins and a clock read once per batch cannot tell apart. */
 const SLACK_MICROS = 20;
 /** Timers are no more exact than this. */
@@ -138,13 +137,16 @@ export interface PacerOptions {
   readonly undisturbed?: ApplicationLoad | undefined;
   /** Whether every write goes to both sides now. */
   readonly isWriteThrough: () => boolean;
+  /** Whether writes go to both sides and wait for the source alone. */
+  readonly isFollowing: () => boolean;
   /** What whoever waits for the copier's end needs per second to have it in time; 0: nobody waits, or long enough. */
   readonly neededBytesPerSecond: () => number;
 }
 
 export class Pacer {
   readonly #options: PacerOptions;
-  #floor = FLOOR_BYTES_PER_S;
+  /** The operator's or the schedule's. */
+  #floor = 0;
   #ceiling = UNLIMITED;
   #rate = START_BYTES_PER_S;
   #tokens = 0;
@@ -178,14 +180,14 @@ export class Pacer {
 
   /** They hold from the next step on. */
   setLimits({ floor_bytes_per_s, ceiling_bytes_per_s }: PaceLimits): void {
-    this.#floor = Math.max(FLOOR_BYTES_PER_S, floor_bytes_per_s);
+    this.#floor = floor_bytes_per_s;
     this.#ceiling = ceiling_bytes_per_s ?? UNLIMITED;
-    this.#rate = Math.min(Math.max(this.#rate, this.#floor), this.#ceiling);
+    this.#rate = Math.min(Math.max(this.#rate, this.#kept), this.#ceiling);
   }
 
   /** What may be copied per second at the moment. */
   get rateBytesPerSecond(): number {
-    return this.#isBusy() ? Math.max(this.#rate, this.#lowest) : this.#ceiling;
+    return this.#rateWhen(this.#isBusy());
   }
 
   /** How large the next step may be: a request that comes meanwhile waits for its end. */
@@ -226,6 +228,8 @@ export class Pacer {
     const { clock, sleep } = this.#options, fromMs = clock.monotonicMs();
     const ms = Math.min(wantedMs, this.#look === undefined ? SLEEP_MS_MAX : LOOK_SLEEP_MS);
     await sleep(ms);
+    // A period lasts for as long as the application rests.
+    if (this.#lateMicros.length === LATE_SAMPLES_MAX) this.#lateMicros = [];
     this.#lateMicros.push((clock.monotonicMs() - fromMs - ms) * 1000);
   }
 
@@ -234,10 +238,23 @@ export class Pacer {
     this.#tokens += bytes;
   }
 
+  #rateWhen(isBusy: boolean): number {
+    return isBusy ? Math.max(this.#rate, this.#lowest) : this.#ceiling;
+  }
+
+  /** Without being told. */
+  get #least(): number {
+    return this.#options.isFollowing() ? FOLLOWING_FLOOR_BYTES_PER_S : FLOOR_BYTES_PER_S;
+  }
+
+  get #kept(): number {
+    return Math.max(this.#least, this.#floor);
+  }
+
   /** Beside a working application. */
   get #lowest(): number {
     const needed = Math.min(this.#options.neededBytesPerSecond(), BUSY_BYTES_PER_S_MAX);
-    return Math.min(Math.max(this.#floor, needed), this.#ceiling);
+    return Math.min(Math.max(this.#kept, needed), this.#ceiling);
   }
 
   #isBusy(): boolean {
@@ -270,7 +287,7 @@ export class Pacer {
       this.#adjust(now);
     } else this.#look = undefined;
     if (!isBusy && this.#ceiling === UNLIMITED) return this.#tokens = 0;
-    const rate = isBusy ? Math.max(this.#rate, this.#lowest) : this.#ceiling;
+    const rate = this.#rateWhen(isBusy);
     // What was left out earns nothing beyond one step: bursts are what hurts.
     this.#tokens = Math.min(this.#tokens + (now - this.#refilledMs) / 1000 * rate, 0);
     this.#refilledMs = now;
@@ -290,7 +307,7 @@ export class Pacer {
   /** Looks, when it is time, how the application fares alone. @returns how long it takes still. */
   #lookMs(now: number): number {
     if (this.#look === undefined) {
-      const isForced = this.#lowest > FLOOR_BYTES_PER_S;
+      const isForced = this.#lowest > this.#least;
       if (now < this.#lookAtMs || isForced) return 0;
       this.#look = new LoadMark(this.#options.counters, now);
       this.#lateMicros = [];
@@ -338,7 +355,7 @@ export class Pacer {
     if (elapsedMs < PERIOD_MS || (!isEnough && elapsedMs < PERIOD_MS_MAX)) return;
     const undisturbed = this.#undisturbed.get(this.#wasWriteThrough);
     // Nobody looks while a deadline is near: without a measure there is no reason to go up.
-    const isBlind = undisturbed === undefined && this.#lowest > this.#floor;
+    const isBlind = undisturbed === undefined && this.#lowest > this.#kept;
     this.#rate = isBlind ? this.#lowest : nextRate({
       rate: this.#rate,
       floor: this.#lowest,

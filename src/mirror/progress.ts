@@ -44,6 +44,7 @@ const UNDER_WAY_PERCENT_MAX = 99.9;
 const Z80 = 1.2816;
 /** Copying at this share of its ceiling was held back by it and might do more. */
 const HELD_BACK = 0.9;
+const ARRIVED: Arrival = { etaSeconds: 0, etaLowSeconds: 0, etaHighSeconds: 0, etaReason: null };
 const NO_RATE = "nothing was copied yet";
 
 export class Progress {
@@ -157,7 +158,7 @@ export class Progress {
   }
 
   #arrival(leftBytes: number, stands: string | undefined, waitMs: number): Arrival {
-    if (leftBytes === 0) return later(arrivalOf(0, this.#copied), 0);
+    if (leftBytes === 0) return ARRIVED;
     if (stands !== undefined) return none(stands);
     const copies = this.#copied.bytesPerSecond ?? this.#capacity;
     if (copies === null) return none(NO_RATE);
@@ -192,12 +193,9 @@ export class Progress {
 function arrivalOf(
   leftBytes: number,
   meter: Pick<RateMeter, "deviation">,
-  rate = 1,
+  rate: number,
 ): Arrival {
   const expected = leftBytes / rate;
-  if (leftBytes === 0) {
-    return { etaSeconds: 0, etaLowSeconds: 0, etaHighSeconds: 0, etaReason: null };
-  }
   // Too little was seen to know how it varies: then it may be anything from half the time on.
   const off = Z80 * (meter.deviation(expected * 1000) ?? rate);
   return {

@@ -189,7 +189,7 @@ export class Scheduler {
     const { nextRoundMs, because } = this.#decision;
     return {
       nextRoundMs,
-      limits: limitsOf(this.#decision),
+      limits: limitsFrom(this.#decision),
       because: because.map(sentenceOf),
     };
   }
@@ -199,14 +199,18 @@ export class Scheduler {
     return { nowMs, changedBytes, dirtyBytes };
   }
 
+  /** While it counts. */
+  #guidanceAt(nowMs: number): Guidance | undefined {
+    const guidance = this.#guidance;
+    return guidance !== undefined && guidance.valid_until_ms > nowMs ? guidance : undefined;
+  }
+
   #decide(): ScheduleDecision {
     const { clock, link, progress, volume } = this.#options;
     const nowMs = clock.nowMs(), monotonicMs = clock.monotonicMs();
     const wall = (atMs: number) => nowMs - (monotonicMs - atMs);
     const { oldestMs, changedMs } = this.#lag;
-    const guidance = this.#guidance && this.#guidance.valid_until_ms > nowMs
-      ? this.#guidance
-      : undefined;
+    const guidance = this.#guidanceAt(nowMs);
     const dirty = progress.dirtyBytesPerSecond, written = this.#written.bytesPerSecond ?? 0;
     return decide({
       nowMs,
@@ -231,14 +235,14 @@ export class Scheduler {
     const { progress, setLimits } = this.#options;
     this.#decision = this.#decide();
     progress.setCeiling(this.#decision.ceilingBytesPerSecond);
-    setLimits(limitsOf(this.#decision));
+    setLimits(limitsFrom(this.#decision));
     this.#tell();
   }
 
   /** Tells a decision that differs from the one told last, not too often. */
   #tell() {
     if (this.#stands !== undefined) return;
-    const { clock, emit, link, progress } = this.#options;
+    const { clock, emit } = this.#options;
     const { because, ceilingBytesPerSecond, floorBytesPerSecond, nextRoundMs } = this.#decision;
     const floor = floorBytesPerSecond < FLOOR_BYTES_PER_S
       ? 0
@@ -259,16 +263,13 @@ export class Scheduler {
     this.#plansTold.set(key, now);
     this.#told = { plan: key === "" ? told.plan : plan, limits, atMs: now };
     const { oldestMs } = this.#lag;
-    const sentences = [...because.map(sentenceOf), limitsSentence(limitsOf(this.#decision))];
+    const sentences = [...because.map(sentenceOf), limitsSentence(limitsFrom(this.#decision))];
     emit("mirror.scheduled", "info", sentences.join(" "), {
       because: because.map(({ code }) => code).join(" "),
       next_round_at: nextRoundMs === null ? null : new Date(nextRoundMs).toISOString(),
       scope_bytes: this.#decision.scopeBytes,
       floor_bytes_per_s: floorBytesPerSecond,
-      ceiling_bytes_per_s: ceilingBytesPerSecond,
-      dirty_bytes: link.map.dirtyBytes,
-      dirty_bytes_per_s: Math.round(progress.dirtyBytesPerSecond),
-      copy_bytes_per_s: progress.capacity === null ? null : Math.round(progress.capacity),
+      ...this.#measured(),
       oldest_write_ms: oldestMs === undefined || oldestMs === null
         ? null
         : Math.round(now - oldestMs),
@@ -277,12 +278,21 @@ export class Scheduler {
     });
   }
 
+  /** What was seen, and what copying is under. */
+  #measured(): Record<string, number | null> {
+    const { link, progress } = this.#options;
+    return {
+      dirty_bytes: link.map.dirtyBytes,
+      dirty_bytes_per_s: Math.round(progress.dirtyBytesPerSecond),
+      copy_bytes_per_s: progress.capacity === null ? null : Math.round(progress.capacity),
+      ceiling_bytes_per_s: this.#decision.ceilingBytesPerSecond,
+    };
+  }
+
   /** What a decision took from the forecast. */
   #guided(): { deadline_at: string | null; predicted_steps: number } {
-    const nowMs = this.#options.clock.nowMs(), guidance = this.#guidance;
-    if (guidance === undefined || guidance.valid_until_ms <= nowMs) {
-      return { deadline_at: null, predicted_steps: 0 };
-    }
+    const guidance = this.#guidanceAt(this.#options.clock.nowMs());
+    if (guidance === undefined) return { deadline_at: null, predicted_steps: 0 };
     const { deadline_ms, steps } = guidance;
     return {
       deadline_at: deadline_ms === null ? null : new Date(deadline_ms).toISOString(),
@@ -292,7 +302,7 @@ export class Scheduler {
 
   /** A promise that was not kept is told when it happens, and when it is over. */
   #watchRpo(stands: string | undefined) {
-    const { clock, emit, progress, link } = this.#options;
+    const { clock, emit } = this.#options;
     const rpo_ms = this.#terms.resync_interval_ms, lag_ms = this.lagMs ?? 0;
     const isMissed = lag_ms > rpo_ms, now = clock.monotonicMs();
     if (isMissed === this.#missed || now - this.#missedToldMs < TELL_RPO_EVERY_MS) return;
@@ -301,10 +311,7 @@ export class Scheduler {
     const data = {
       lag_ms,
       rpo_ms,
-      dirty_bytes: link.map.dirtyBytes,
-      dirty_bytes_per_s: Math.round(progress.dirtyBytesPerSecond),
-      copy_bytes_per_s: progress.capacity === null ? null : Math.round(progress.capacity),
-      ceiling_bytes_per_s: this.#decision.ceilingBytesPerSecond,
+      ...this.#measured(),
     };
     const rpo = formatDuration(rpo_ms);
     if (!isMissed) {
@@ -323,7 +330,7 @@ export class Scheduler {
   }
 }
 
-function limitsOf(decision: ScheduleDecision): PaceLimits {
+function limitsFrom(decision: ScheduleDecision): PaceLimits {
   return {
     floor_bytes_per_s: decision.floorBytesPerSecond,
     ceiling_bytes_per_s: decision.ceilingBytesPerSecond,

@@ -59,6 +59,7 @@ class Loop {
   #requestsDue = 0;
   iops = 0;
   isWriteThrough = false;
+  isFollowing = false;
   needed_bytes_per_s = 0;
   /** From this rate on sleeps end a millisecond too late. */
   lateAbove = Infinity;
@@ -74,6 +75,7 @@ class Loop {
       sleep: (ms) => this.pass(ms),
       limits: { floor_bytes_per_s: 0, ceiling_bytes_per_s: null, ...limits },
       isWriteThrough: () => this.isWriteThrough,
+      isFollowing: () => this.isFollowing,
       neededBytesPerSecond: () => this.needed_bytes_per_s,
       undisturbed,
     });
@@ -168,6 +170,16 @@ Deno.test("Pacer goes as fast as a deadline needs, under the operator's ceiling,
   loop.needed_bytes_per_s = 0;
   await loop.copyFor(3000);
   assert.ok(await loop.copyFor(1000) <= 100 * MIB);
+});
+
+Deno.test("Pacer keeps a higher floor while the target follows, which costs the application by itself", async () => {
+  const loop = new Loop({}, 120 * MIB);
+  loop.iops = 10_000;
+  const apart = await loop.copyFor(5000);
+  loop.isFollowing = true;
+  const following = await loop.copyFor(5000);
+  assert.ok(apart < 20 * MIB, `${apart / MIB} MiB/s`);
+  assert.ok(following >= 20 * MIB, `${following / MIB} MiB/s`);
 });
 
 Deno.test("Pacer takes writes to both sides, slower by themselves, for no reason to give way", async () => {
