@@ -11,7 +11,7 @@ export interface Deferred<T> {
 }
 
 export interface Turns {
-  /** Resolves after `ms`, in the thread's own time. */
+  /** Resolves after `ms`, in the thread's own time; 0: after the requests that have arrived, without a pause. */
   sleep(ms: number): Promise<void>;
   deferred<T>(): Deferred<T>;
   /** Says that async code has something to do. Hot path. */

@@ -7,7 +7,13 @@
  */
 import type { Backend } from "../backend/mod.ts";
 import { toPsmaError } from "../core/mod.ts";
-import { atEpoch, epochOf, type MirrorRecord, type Placement } from "../volume/mod.ts";
+import {
+  atEpoch,
+  epochOf,
+  type Manifest,
+  type MirrorRecord,
+  type Placement,
+} from "../volume/mod.ts";
 import { isAnothers, newClaimant } from "./volume_claim.ts";
 import type { VolumeParts } from "./volume_opening.ts";
 
@@ -57,27 +63,28 @@ export class BackupClaim {
     const isStill = (now: MirrorRecord | null): now is MirrorRecord =>
       now?.id === id && epochOf(now.target) === before;
     const isOver = () => this.#isEnded || !isStill(manifest.current.mirror);
-    await manifest.commit((now) =>
-      isStill(now.mirror) ? { ...now, mirror: { ...now.mirror, claimant } } : now
-    );
-    while (!isOver()) {
-      try {
-        await context.ask("promote", { target, epoch, claimant });
-        break;
-      } catch (error) {
-        if (isAnothers(error) && !isOver()) return this.#tell(target, error.message);
-        await context.reactor.sleep(AGAIN_MS);
-      }
-    }
-    if (isOver()) return;
-    await manifest.commit((now) => {
+    const note = (now: Manifest) =>
+      isStill(now.mirror) ? { ...now, mirror: { ...now.mirror, claimant } } : now;
+    const settle = (now: Manifest) => {
       if (!isStill(now.mirror)) return now;
       const { claimant: _, ...rest } = now.mirror;
       const claimed = { ...rest, target: atEpoch(rest.target, epoch) };
       return { ...now, mirror: claimed, backup: now.backup && atEpoch(now.backup, epoch) };
-    });
-    // It may be away: then its next connection names the epoch. Our own claim may have shut it out meanwhile.
-    await backend.raiseEpoch(epoch).catch(toPsmaError);
+    };
+    while (!isOver()) {
+      try {
+        await manifest.commit(note);
+        await context.ask("promote", { target, epoch, claimant });
+        if (isOver()) return;
+        await manifest.commit(settle);
+        // It may be away: then its next connection names the epoch. Our own claim may have shut it out meanwhile.
+        await backend.raiseEpoch(epoch).catch(toPsmaError);
+      } catch (error) {
+        if (isAnothers(error) && !isOver()) return this.#tell(target, error.message);
+        // The store is away, or our own disk fails: under its name the claim may be made any number of times.
+        await context.reactor.sleep(AGAIN_MS);
+      }
+    }
   }
 
   /** Called again and again. @param isInUse a switch may still read from the former source. */

@@ -247,6 +247,11 @@ export class Pacer {
     return this.#options.isFollowing() ? FOLLOWING_FLOOR_BYTES_PER_S : FLOOR_BYTES_PER_S;
   }
 
+  /** Somebody wants more than that, whatever the application bears. */
+  get #isForced(): boolean {
+    return this.#lowest > this.#least;
+  }
+
   get #kept(): number {
     return Math.max(this.#least, this.#floor);
   }
@@ -307,8 +312,7 @@ export class Pacer {
   /** Looks, when it is time, how the application fares alone. @returns how long it takes still. */
   #lookMs(now: number): number {
     if (this.#look === undefined) {
-      const isForced = this.#lowest > this.#least;
-      if (now < this.#lookAtMs || isForced) return 0;
+      if (now < this.#lookAtMs || this.#isForced) return 0;
       this.#look = new LoadMark(this.#options.counters, now);
       this.#lateMicros = [];
     }
@@ -354,8 +358,8 @@ export class Pacer {
     const isEnough = this.#period.requests >= ENOUGH_REQUESTS;
     if (elapsedMs < PERIOD_MS || (!isEnough && elapsedMs < PERIOD_MS_MAX)) return;
     const undisturbed = this.#undisturbed.get(this.#wasWriteThrough);
-    // Nobody looks while a deadline is near: without a measure there is no reason to go up.
-    const isBlind = undisturbed === undefined && this.#lowest > this.#kept;
+    // Nobody looks then: without a measure there is no reason to go up.
+    const isBlind = undisturbed === undefined && this.#isForced;
     this.#rate = isBlind ? this.#lowest : nextRate({
       rate: this.#rate,
       floor: this.#lowest,
