@@ -293,8 +293,9 @@ export class Pacer {
     } else this.#look = undefined;
     if (!isBusy && this.#ceiling === UNLIMITED) return this.#tokens = 0;
     const rate = this.#rateWhen(isBusy);
-    // What was left out earns nothing beyond one step: bursts are what hurts.
-    this.#tokens = Math.min(this.#tokens + (now - this.#refilledMs) / 1000 * rate, 0);
+    // What was left out earns nothing: bursts are what hurts. But who must keep a rate makes up for a late wake-up.
+    const most = isBusy && this.#isForced ? BUSY_STEP_BYTES : 0;
+    this.#tokens = Math.min(this.#tokens + (now - this.#refilledMs) / 1000 * rate, most);
     this.#refilledMs = now;
     return -this.#tokens / rate * 1000;
   }
