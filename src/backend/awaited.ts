@@ -3,7 +3,7 @@
  * then on. Until then it is not connected, and every operation fails with ENXIO.
  * Hot path: `submit` allocates nothing.
  */
-import { PsmaError, toPsmaError, type Turns } from "../core/mod.ts";
+import { PsmaError, Signal, toPsmaError, type Turns } from "../core/mod.ts";
 import type { Backend, Extent, LossPolicy } from "./backend.ts";
 import { BackendMeter } from "./meter.ts";
 import type { Operations } from "./operations.ts";
@@ -31,7 +31,7 @@ export class AwaitedBackend implements Backend {
   #fault: string;
   #isFenced = false;
   #policy: LossPolicy = "fail";
-  #ended: { promise: Promise<void>; resolve: (value: void) => void };
+  readonly #ended: Signal;
   #isEnded = false;
   readonly #finished: Promise<void>;
 
@@ -39,7 +39,7 @@ export class AwaitedBackend implements Backend {
     this.#options = options;
     this.#fault = options.fault.message;
     this.#isFenced = options.fault.code === "fenced/epoch";
-    this.#ended = options.turns.deferred<void>();
+    this.#ended = new Signal(options.turns);
     this.#finished = this.#run();
   }
 
@@ -102,7 +102,7 @@ export class AwaitedBackend implements Backend {
 
   async close(): Promise<void> {
     this.#isEnded = true;
-    this.#ended.resolve();
+    this.#ended.tell();
     await this.#finished;
     await this.#inner?.close();
   }
@@ -111,7 +111,7 @@ export class AwaitedBackend implements Backend {
   async #run(): Promise<void> {
     const { turns, open, onOpened } = this.#options;
     for (let pauseMs = RETRY_FIRST_MS; !this.#isEnded; pauseMs *= 2) {
-      await Promise.race([turns.sleep(Math.min(pauseMs, RETRY_MAX_MS)), this.#ended.promise]);
+      await this.#ended.or(turns.sleep(Math.min(pauseMs, RETRY_MAX_MS)));
       if (this.#isEnded) return;
       try {
         const backend = await open();

@@ -1,7 +1,7 @@
 /**
  * The file of chunks that a mirror has not verified since they were last written: a 4 KiB header, then one
  * bit per chunk, padded to 4 KiB. Little-endian. As in the change map, the header names the boot of the kernel
- * that holds the pages: after another boot nothing counts as verified.
+ * that holds the pages: after another boot only what the write-intent log has as cold is as it says.
  */
 import { crc32 } from "node:zlib";
 import { PsmaError } from "../core/mod.ts";

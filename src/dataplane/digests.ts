@@ -17,7 +17,7 @@ export async function digestExtents(
   extents: readonly { at: number; length: number }[],
   calls: BackendCalls,
   digest: Digest,
-): Promise<{ algorithm: string; digests: string[] }> {
+): Promise<{ algorithm: typeof DIGEST_ALGORITHM; digests: string[] }> {
   for (const { at, length } of extents) {
     const inside = Number.isSafeInteger(at) && at >= 0 && Number.isSafeInteger(length) &&
       length > 0 && length <= MAX_DIGEST_EXTENT_BYTES && at + length <= backend.sizeBytes;

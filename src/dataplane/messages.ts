@@ -293,7 +293,7 @@ export interface Commands {
   /** Digests of what is persisted now, one per extent, in order. */
   digestExtents: {
     argument: { name: string; extents: readonly { at: number; length: number }[] };
-    answer: { algorithm: string; digests: string[] };
+    answer: { algorithm: "xxh64"; digests: string[] };
   };
   /** Raises the volume's fencing epoch; sessions with a lower one are cut before it answers. */
   promote: { argument: { name: string; epoch: number }; answer: { epoch: number } };

@@ -79,7 +79,7 @@ export const DigestsRequest = z.strictObject({
 }).openapi("DigestsRequest");
 
 export const DigestsBody = z.object({
-  algorithm: z.string(),
+  algorithm: z.literal("xxh64"),
   digests: z.array(z.string()).openapi({
     description: "Of what is persisted now; one per extent, in order; lower-case hexadecimal.",
   }),

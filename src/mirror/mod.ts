@@ -1,4 +1,4 @@
-/** The mirror: initial sync, resync, converge, digest checks and cutover. */
+/** The mirror: sync, resync, converge and their schedule, pace, digest checks, verify and gate, cutover. */
 export * from "./copier.ts";
 export * from "./cutover.ts";
 export * from "./digest.ts";

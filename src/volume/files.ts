@@ -1,5 +1,5 @@
 /**
- * What a volume needs of a file system for its own files, manifest and change map. Whoever composes the
+ * What a volume needs of a file system for its own files: manifest, change map, write-intent log and the like. Whoever composes the
  * data plane brings it: real files, or a simulated disk that can lose power.
  */
 import type { Memory } from "../core/mod.ts";

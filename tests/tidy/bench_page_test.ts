@@ -54,6 +54,8 @@ Deno.test("pageWith() has for mirrors a table for what is idle and one for each 
     result("tmpfs/idle sync", "A", 2),
     result("tmpfs/4k QD32: time to ready", "B", 2),
     result("tmpfs/4k QD32, sync: p99", "B", 3),
+    result("tmpfs/4k at 10,000 IOPS, sync: IOPS kept", "B", 3),
+    result("tmpfs/4k at 10,000 IOPS, in turns: p99", "paused", 2),
   ], (storage) => `about ${storage}`);
   const [, own = ""] = /<!-- mirror tmpfs: begin -->([^]*)<!-- mirror tmpfs: end -->/.exec(page) ??
     [];
@@ -64,5 +66,9 @@ Deno.test("pageWith() has for mirrors a table for what is idle and one for each 
     "| 4k QD32 | unit, better | psma | B | ratio (spread) |",
     "| time to ready | IOPS, higher | 2,000 | 1,000 | **2.00×** (0.25) |",
     "| sync: p99 | IOPS, higher | 3,000 | 1,000 | **3.00×** (0.25) |",
+    "| 4k at 10,000 IOPS | unit, better | psma | B | ratio (spread) |",
+    "| sync: IOPS kept | IOPS, higher | 3,000 | 1,000 | **3.00×** (0.25) |",
+    "| 4k at 10,000 IOPS, in turns | unit, better | psma | paused | ratio (spread) |",
+    "| p99 | IOPS, higher | 2,000 | 1,000 | **2.00×** (0.25) |",
   ]);
 });

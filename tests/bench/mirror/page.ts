@@ -10,11 +10,12 @@ export const MIRROR_PART: PagePart = {
 
 const IDLE = "without an application";
 
-/** Of works called `STORAGE/LOAD: WHAT` or `STORAGE/LOAD, PHASE: WHAT`, or `STORAGE/idle WHAT`. */
+/** Of works called `STORAGE/LOAD: WHAT`, `STORAGE/LOAD, PHASE: WHAT` or `…, in turns: WHAT`, or `STORAGE/idle WHAT`. */
 function tablesText(results: readonly BenchResult[]): string {
   const parted = results.map((result) => {
     const [, work = ""] = /^[^/]*\/(.*)$/.exec(result.work) ?? [];
-    const [, load = IDLE, what = work] = /^(?!idle)(.*QD\d+|.*IOPS)[:,] (.*)$/.exec(work) ?? [];
+    const [, load = IDLE, what = work] =
+      /^(?!idle)(.*in turns|.*?QD\d+|.*?IOPS)[:,] (.*)$/.exec(work) ?? [];
     // A table leaves the first word out: it is the storage there.
     return { load, result: { ...result, work: `- ${what}` } };
   });

@@ -116,16 +116,21 @@ Deno.test("an answer that is not the protocol's is refused, not believed", async
     await assert.rejects(client.resize("data", 8192), { code: "store/protocol" });
     client.close();
   }
-  await using server = serve(() => Response.json({ algorithm: "x", digests: ["00"] }));
-  const client = new PsmaStore("far", server.url, options);
   const placement = { store: "far", store_volume: "data", size_bytes: 8192 };
   const backend = { type: "nbd", uri: volume.uri } as const;
   const extents = [{ at: 0, length: 4096 }, { at: 4096, length: 4096 }];
-  await assert.rejects(client.digests({ ...placement, backend }, extents), {
-    code: "store/protocol",
-    message: /1 digests for 2 extents/,
-  });
-  client.close();
+  const refused = async (body: unknown, message: RegExp) => {
+    await using server = serve(() => Response.json(body));
+    const client = new PsmaStore("far", server.url, options);
+    await assert.rejects(client.digests({ ...placement, backend }, extents), {
+      code: "store/protocol",
+      message,
+    });
+    client.close();
+  };
+  await refused({ algorithm: "xxh64", digests: ["00"] }, /1 digests for 2 extents/);
+  // Another algorithm's would look like bytes that have changed.
+  await refused({ algorithm: "sha1", digests: ["00", "00"] }, /not what the protocol says/);
 });
 
 Deno.test("the token goes along, as its file says now", async () => {
