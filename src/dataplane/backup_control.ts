@@ -114,7 +114,7 @@ export class BackupControl {
     try {
       await followed.converge(FREEZE_WITHIN_MS);
       const inStep = followed.isReady;
-      followed.pause();
+      followed.pause(!inStep);
       if (inStep) return void await followed.copier.flushTarget();
       return new PsmaError("state/not-ready", "it fell behind once more at the last moment");
     } catch (error) {

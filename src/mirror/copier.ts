@@ -129,6 +129,7 @@ export class Copier {
 
   /** Makes durable what the target was sent before the call, and says so in the change map. */
   flushTarget(): Promise<void> {
+    if (this.#nextFlush) return this.#nextFlush;
     if (this.#flushing === undefined) return this.#beginFlush();
     // The one that is under way need not cover what was sent since it began.
     return this.#nextFlush ??= this.#flushing.catch(() => {}).then(() => {

@@ -197,10 +197,11 @@ export class Mirror {
     return this.#options.keepsReady === true;
   }
 
-  pause(): void {
+  /** @param cuts false: nothing is copied afterwards, and what is on its way to the target may land. */
+  pause(cuts = true): void {
     if (!next(this.#state, "pause")) return;
     this.#wantReady = false;
-    this.#options.volume.dropWriteThrough(undefined);
+    this.#options.volume.dropWriteThrough(undefined, cuts);
     this.copier.stop();
     this.#to("pause", "asked for");
   }
@@ -322,6 +323,8 @@ export class Mirror {
       await this.#wait(IDLE_MS);
     } else if (this.#state === "ready") {
       if (link.map.dirtyChunks > 0) return this.#to("fell-back", "a comparison found a difference");
+      // Who waited for the gate has given up, and write-through with it.
+      if (!link.writeThrough) return this.#to("fell-back", "the gate took too long");
       if (this.#wantReady && !this.verification.gate.passedSince(this.#gateWantedMs)) {
         await this.verification.gate.pass(() =>
           this.#state === "ready" && this.#wantReady && !this.#ended
@@ -413,7 +416,7 @@ export class Mirror {
   async #getReady(): Promise<boolean> {
     const { volume, link, calls } = this.#options;
     for (let round = 0; round < ROUNDS_BEFORE_WRITE_THROUGH; round++) {
-      if (link.map.dirtyBytes <= SMALL_BYTES || !this.#converging) break;
+      if (link.writeThrough || link.map.dirtyBytes <= SMALL_BYTES || !this.#converging) break;
       // The application dirties as fast as that is: only write-through gets ahead of it.
       if (this.#gainedLittle) break;
       await this.#copyTracking();

@@ -186,8 +186,9 @@ export class Sides {
    * Leaves the target behind, at once: what was on its way there becomes dirty, and writes that waited only
    * for it are answered. Does nothing while a commit is under way.
    * @param reason undefined when asked for, else told to `onFallback`.
+   * @param cuts false: what is on its way there may land, for nothing is copied over it any more.
    */
-  leaveTarget(reason: string | undefined): void {
+  leaveTarget(reason: string | undefined, cuts = true): void {
     const link = this.link;
     if (!link || !link.writeThrough || link.committing) return;
     link.writeThrough = link.follows = false;
@@ -197,7 +198,7 @@ export class Sides {
     this.eachWrite((at, length) => void link.map.markDirty(at, length));
     this.#leave((1 - this.#activeSide) as 0 | 1);
     // What is still on its way there would keep its range from being copied: it ends now.
-    if (this.underWayAtTarget > 0 || link.hasLocks) link.target.abort();
+    if (cuts && (this.underWayAtTarget > 0 || link.hasLocks)) link.target.abort();
     // Not every target can be cut off: what is being copied or compared there is not waited for either.
     link.unlockAll();
     this.#options.onEnded();

@@ -24,6 +24,7 @@ import {
   type Operations,
 } from "../backend/mod.ts";
 import { Counters } from "./counters.ts";
+import { FlushFaults } from "./flush_faults.ts";
 import type { MirrorLink } from "./link.ts";
 import type { Range } from "./range.ts";
 import type { Requests } from "./requests.ts";
@@ -60,8 +61,7 @@ export class Volume {
   readonly #askedOf: Backend[];
   #inFlight = 0;
   #refusesCold = false;
-  /** What the application's next flush fails with; 0 for nothing. */
-  #owedErrno = 0;
+  readonly #flushFaults: FlushFaults;
   #drainWaiters: (() => void)[] = [];
 
   constructor(options: VolumeOptions) {
@@ -78,9 +78,10 @@ export class Volume {
     this.#askedOf = new Array<Backend>(options.requests.count).fill(options.active);
     this.#sides = new Sides({
       ...options,
-      onDone: (slot) => this.#finish(slot),
+      onDone: (slot) => this.#sidesDone(slot),
       onEnded: () => this.#wakeWaiting(),
     });
+    this.#flushFaults = new FlushFaults(options.requests, (slot) => this.#finish(slot));
     this.counters.set(COUNTER.sizeBytes, options.sizeBytes);
   }
 
@@ -128,7 +129,7 @@ export class Volume {
     const requests = this.#requests;
     if (this.#closed) return ESHUTDOWN;
     const code = requests.code[slot] as number;
-    if (code === OPERATION.flush) return this.#takeOwed();
+    if (code === OPERATION.flush) return this.#flushFaults.take();
     const at = requests.at[slot] as number, length = requests.length[slot] as number;
     if (code !== OPERATION.read && this.readOnly) return EPERM;
     if (!(at >= 0) || !(length > 0)) return EINVAL;
@@ -139,12 +140,6 @@ export class Volume {
     // Zeros that go to a mirror too are as fast as its far side: nobody knows how fast that is.
     const fast = ((requests.flags[slot] as number) & OPERATION_FLAG.fastZero) !== 0;
     return fast && this.link?.writeThrough === true ? EOPNOTSUPP : 0;
-  }
-
-  #takeOwed(): number {
-    const errno = this.#owedErrno;
-    this.#owedErrno = 0;
-    return errno;
   }
 
   #read(slot: number, from: Backend) {
@@ -213,6 +208,12 @@ export class Volume {
     this.#finish(slot);
   }
 
+  /** Hot path. */
+  #sidesDone(slot: number) {
+    const isFlush = this.#requests.code[slot] === OPERATION.flush;
+    if (!isFlush || !this.#flushFaults.holds(slot)) this.#finish(slot);
+  }
+
   /** A write has ended: what waited for its range may go on. */
   #wakeWaiting() {
     this.#sides.writes.tellWaiters();
@@ -243,8 +244,9 @@ export class Volume {
    * application's next flush too, which would else be told that all it wrote is durable. @returns the errno.
    */
   async flushActive(calls: BackendCalls): Promise<number> {
-    const { active } = this, errno = await calls.flush(active);
-    if (errno !== 0 && active === this.active) this.#owedErrno = errno;
+    const round = this.#flushFaults.begun(), errno = await calls.flush(this.active);
+    this.#flushFaults.ended(round, errno);
+    this.#turns.wake();
     return errno;
   }
 
@@ -280,10 +282,10 @@ export class Volume {
 
   /**
    * Leaves the target behind, at once: see `Sides.leaveTarget`.
-   * @param reason undefined when asked for, else told to `onFallback`.
+   * @param reason undefined when asked for, else told to `onFallback`. @param cuts see there.
    */
-  dropWriteThrough(reason: string | undefined): void {
-    this.#sides.leaveTarget(reason);
+  dropWriteThrough(reason: string | undefined, cuts = true): void {
+    this.#sides.leaveTarget(reason, cuts);
   }
 
   /** Milliseconds that the oldest write has waited because of the mirror; 0 when none does. */
@@ -356,7 +358,7 @@ export class Volume {
   finishCommit(sizeBytes: number): Backend {
     const former = this.active;
     const ended = this.#sides.exchange();
-    this.#owedErrno = 0;
+    this.#flushFaults.forget();
     this.#readFrom = this.active;
     if (ended) {
       this.#resume(ended);

@@ -1,6 +1,6 @@
 /** A volume with a mirror whose source and target can be held back, and single blocks of I/O on it. */
 import assert from "node:assert/strict";
-import { DelayBackend, FileBackend, OPERATION } from "../../src/backend/mod.ts";
+import { DelayBackend, ErrorBackend, FileBackend, OPERATION } from "../../src/backend/mod.ts";
 import { digestExtents } from "../../src/dataplane/digests.ts";
 import {
   cutOver,
@@ -25,6 +25,13 @@ const MIB = 2 ** 20;
 const BLOCK_BYTES = 4096;
 const digest = await loadDigest();
 
+export interface MirrorRigOptions {
+  readonly role?: "scale" | "backup";
+  readonly sizeBytes?: number;
+  /** It is to be in lock-step, unasked. */
+  readonly keepsReady?: boolean;
+}
+
 export class MirrorRig {
   readonly #waiting = new Map<number, (errno: number) => void>();
   readonly #owner: number;
@@ -33,6 +40,9 @@ export class MirrorRig {
     readonly thread: InThread,
     readonly volume: Volume,
     readonly target: DelayBackend,
+    /** Fails what it is told to, at the target. */
+    readonly targetFaults: ErrorBackend,
+    readonly link: MirrorLink,
     readonly mirror: Mirror,
     readonly manifest: ManifestFile,
   ) {
@@ -42,11 +52,11 @@ export class MirrorRig {
     });
   }
 
-  /** A volume of 4 MiB of zeros, its mirror started with a target of 5 MiB. */
+  /** A volume of zeros, its mirror started with a target that is 1 MiB larger. */
   static async start(
     thread: InThread,
     temp: TempDir,
-    role: "scale" | "backup" = "scale",
+    { role = "scale", sizeBytes = 4 * MIB, keepsReady = false }: MirrorRigOptions = {},
   ): Promise<MirrorRig> {
     const { reactor, operations, calls, turns, memory, clock, files } = thread;
     const place = (name: string, size_bytes: number): Placement => {
@@ -55,13 +65,13 @@ export class MirrorRig {
       Deno.truncateSync(path, size_bytes);
       return { store: "local", store_volume: name, size_bytes, backend: { type: "file", path } };
     };
-    const active = place("source", 4 * MIB), record_target = place("target", 5 * MIB);
+    const active = place("source", sizeBytes), record_target = place("target", sizeBytes + MIB);
     const backend = (name: string) =>
       new FileBackend({ path: temp.file(name), reactor, operations });
     const target = new DelayBackend(backend("target"), thread);
     const volume = new Volume({
       name: "data",
-      sizeBytes: 4 * MIB,
+      sizeBytes,
       active: backend("source"),
       ...thread,
     });
@@ -70,8 +80,9 @@ export class MirrorRig {
       temp.file("manifest"),
       newManifest("data", active),
     );
-    const map = await ChangeMap.create(files, temp.file("map"), 4 * MIB);
-    const link = new MirrorLink(target, map);
+    const map = await ChangeMap.create(files, temp.file("map"), sizeBytes);
+    const targetFaults = new ErrorBackend(target, operations);
+    const link = new MirrorLink(targetFaults, map);
     volume.attachLink(link);
     const mirror = new Mirror({
       record: {
@@ -95,14 +106,15 @@ export class MirrorRig {
       },
       digest,
       emit: () => {},
+      keepsReady,
     });
     mirror.start();
-    return new MirrorRig(thread, volume, target, mirror, manifest);
+    return new MirrorRig(thread, volume, target, targetFaults, link, mirror, manifest);
   }
 
-  /** Fills the first block. */
-  write(fill: number): Promise<void> {
-    return this.#run(OPERATION.write, (bytes) => void bytes.fill(fill), () => {});
+  /** Fills a block, the first one unless told. */
+  write(fill: number, at = 0): Promise<void> {
+    return this.#run(OPERATION.write, (bytes) => void bytes.fill(fill), () => {}, at);
   }
 
   /** @returns the first byte. */
@@ -140,12 +152,13 @@ export class MirrorRig {
     code: number,
     before: (bytes: Uint8Array) => void,
     after: (bytes: Uint8Array) => void,
+    offset = 0,
   ): Promise<void> {
     const { requests, reactor } = this.thread;
     const slot = requests.take(this.#owner);
     requests.code[slot] = code;
     requests.flags[slot] = 0;
-    requests.at[slot] = 0;
+    requests.at[slot] = offset;
     requests.length[slot] = BLOCK_BYTES;
     const at = requests.dataOffset(slot);
     const bytes = requests.arena.bytes.subarray(at, at + BLOCK_BYTES);

@@ -29,7 +29,7 @@ async function withBackup(
 ): Promise<void> {
   using temp = tempDir();
   await inThread(async (thread) => {
-    const rig = await MirrorRig.start(thread, temp, "backup"), { manifest } = rig;
+    const rig = await MirrorRig.start(thread, temp, { role: "backup" }), { manifest } = rig;
     const told: unknown[] = [];
     const parts = {
       context: { ...thread, rng: systemRng },

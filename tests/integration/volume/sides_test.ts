@@ -356,6 +356,25 @@ Deno.test({
 
 Deno.test({
   name:
+    "an application's flush that overlaps one for the mirror is answered after it, and fails with it",
+  ...needs,
+  fn: () =>
+    withPair(async (pair) => {
+      const { thread, volume, faulty, source } = pair;
+      faulty.rule = failNth("flush", { nth: 2, errno: EIO });
+      source.hold();
+      const application = flush(pair), mirrors = volume.flushActive(thread.calls);
+      source.release();
+      assert.equal(await mirrors, EIO);
+      await until(thread, () => application.errno !== undefined, "the application's flush");
+      const next = flush(pair);
+      await until(thread, () => next.errno !== undefined, "the next one");
+      assert.deepEqual([application.errno, next.errno], [EIO, 0]);
+    }),
+});
+
+Deno.test({
+  name:
     "a write that waits for a lock goes on when the target is left behind, whatever holds the lock",
   ...needs,
   fn: () =>
