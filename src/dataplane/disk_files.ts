@@ -1,4 +1,5 @@
 /** A volume's own files on a real disk: durable writes go over the ring, small reads and mappings are direct. */
+import { dirname } from "node:path";
 import { PsmaError } from "../core/mod.ts";
 import { RWF_DSYNC } from "../codec/mod.ts";
 import {
@@ -35,6 +36,10 @@ export class DiskFiles implements VolumeFiles {
 
   replace(path: string, bytes: Uint8Array): Promise<void> {
     return this.reactor.replaceFile(path, bytes);
+  }
+
+  settle(path: string): Promise<void> {
+    return this.reactor.syncDirectory(dirname(path));
   }
 
   map(path: string): MappedFile {

@@ -19,7 +19,7 @@ export async function restoreBackup(
 ): Promise<{ epoch: number }> {
   const directory = new VolumeDirectory(path, files);
   using _claim = await directory.claim(path);
-  const manifest = directory.loadManifest();
+  const manifest = await directory.loadManifest();
   if (!manifest) {
     throw new PsmaError("not-found/manifest", `Cannot go back: ${path} has no manifest`);
   }

@@ -54,7 +54,7 @@ export async function claimBack(
 ): Promise<{ epoch: number }> {
   const directory = new VolumeDirectory(path, files);
   using _claim = await directory.claim(path);
-  const manifest = directory.loadManifest();
+  const manifest = await directory.loadManifest();
   if (!manifest) {
     throw new PsmaError("not-found/manifest", `Cannot claim: ${path} has no manifest`);
   }

@@ -63,7 +63,7 @@ export class VolumeDirectory {
   }
 
   /** @returns undefined when the volume was never made. @throws {PsmaError} state/manifest */
-  loadManifest(): ManifestFile | undefined {
+  loadManifest(): Promise<ManifestFile | undefined> {
     return ManifestFile.load(this.files, this.#manifestPath);
   }
 

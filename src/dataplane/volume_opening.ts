@@ -43,7 +43,7 @@ async function openClaimed(
   directory: VolumeDirectory,
   claim: Disposable,
 ): Promise<VolumeParts> {
-  const manifest = directory.loadManifest() ?? await firstManifest(open, directory);
+  const manifest = await directory.loadManifest() ?? await firstManifest(open, directory);
   const { prepare } = manifest.current;
   if (prepare && prepare.claimant === undefined) {
     context.emit({

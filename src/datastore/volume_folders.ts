@@ -89,8 +89,13 @@ export class VolumeFolders {
     return { [Symbol.dispose]: () => file.close() };
   }
 
-  /** Removes what a crash left half made or half deleted. */
+  /**
+   * Removes what a crash left half made or half deleted, and makes durable what is there: who renamed it may have
+   * been killed just before it was, and an epoch that is believed now must not be gone after a power loss.
+   */
   async sweep(): Promise<void> {
+    for (const name of await this.#names()) await syncDirectory(`${this.directory}/${name}`);
+    await syncDirectory(this.directory);
     for await (const { name } of Deno.readDir(this.directory)) {
       if (!name.startsWith(MAKING) && !name.startsWith(GONE)) continue;
       await Deno.remove(`${this.directory}/${name}`, { recursive: true });

@@ -1,6 +1,6 @@
 /**
- * What a volume needs of a file system for its own files: manifest, change map, write-intent log and the like. Whoever composes the
- * data plane brings it: real files, or a simulated disk that can lose power.
+ * What a volume needs of a file system for its own files: manifest, change map, write-intent log and the like.
+ * Whoever composes the data plane brings it: real files, or a simulated disk that can lose power.
  */
 import type { Memory } from "../core/mod.ts";
 
@@ -33,6 +33,11 @@ export interface VolumeFiles {
    * @throws {PsmaError} sys/... when a step fails; the disk may then have either.
    */
   replace(path: string, bytes: Uint8Array): Promise<void>;
+  /**
+   * Makes durable that the file is there as it is read: who replaced it may have been killed just before it was,
+   * and what is believed now must not be gone after a power loss. @throws {PsmaError} sys/...
+   */
+  settle(path: string): Promise<void>;
   /** Maps a whole file that exists. @throws {PsmaError} sys/..., state/empty */
   map(path: string): MappedFile;
   /**

@@ -28,10 +28,12 @@ export class ManifestFile {
     this.#current = manifest;
   }
 
-  /** @returns undefined when there is none yet. @throws {PsmaError} state/manifest when it is damaged. */
-  static load(files: VolumeFiles, path: string): ManifestFile | undefined {
+  /** @returns undefined when there is none yet. @throws {PsmaError} state/manifest when it is damaged, sys/... */
+  static async load(files: VolumeFiles, path: string): Promise<ManifestFile | undefined> {
     const bytes = files.read(path);
-    return bytes && new ManifestFile(files, path, decodeManifest(bytes, path));
+    if (bytes === undefined) return undefined;
+    await files.settle(path);
+    return new ManifestFile(files, path, decodeManifest(bytes, path));
   }
 
   static async create(

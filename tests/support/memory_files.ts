@@ -23,6 +23,10 @@ export class MemoryFiles implements VolumeFiles {
     return Promise.resolve();
   }
 
+  settle(): Promise<void> {
+    return Promise.resolve();
+  }
+
   map(path: string): MappedFile {
     const bytes = this.#files.get(path);
     if (!bytes) throw new Error(`there is no file ${path}`);

@@ -59,6 +59,10 @@ export class PowerFiles implements VolumeFiles {
     return Promise.resolve();
   }
 
+  settle(): Promise<void> {
+    return Promise.resolve();
+  }
+
   map(path: string): MappedFile {
     const watched = new WatchedBytes(this.#files.get(path) as Uint8Array<ArrayBuffer>);
     this.#watched.set(path, watched);

@@ -58,6 +58,7 @@ function heldBack(files: VolumeFiles, gate: Promise<void>): VolumeFiles {
     bootId: files.bootId,
     read: (path) => files.read(path),
     replace: (path, bytes) => files.replace(path, bytes),
+    settle: (path) => files.settle(path),
     map: (path) => files.map(path),
     openBlocks: (path) => {
       const blocks = files.openBlocks(path);

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { PsmaError } from "../../../src/core/mod.ts";
 import { type Manifest, ManifestFile } from "../../../src/volume/mod.ts";
 import { MemoryFiles } from "../../support/memory_files.ts";
 
@@ -34,11 +35,11 @@ const nextEpoch = (now: Manifest): Manifest => ({ ...now, epoch: now.epoch + 1 }
 
 Deno.test("ManifestFile.load() finds nothing, what was created, and every commit after it", async () => {
   const files = new MemoryFiles();
-  assert.equal(ManifestFile.load(files, PATH), undefined);
+  assert.equal(await ManifestFile.load(files, PATH), undefined);
   const made = await ManifestFile.create(files, PATH, FIRST);
-  assert.deepEqual(ManifestFile.load(files, PATH)?.current, FIRST);
+  assert.deepEqual((await ManifestFile.load(files, PATH))?.current, FIRST);
   await made.commit(nextEpoch);
-  assert.equal(ManifestFile.load(files, PATH)?.current.epoch, 2);
+  assert.equal((await ManifestFile.load(files, PATH))?.current.epoch, 2);
 });
 
 Deno.test("ManifestFile.commit() applies changes one after another, each to the last one's outcome", async () => {
@@ -56,7 +57,7 @@ Deno.test("ManifestFile.commit() that fails changes nothing here, and the next o
   assert.equal(manifest.current.epoch, 1);
   files.broken = false;
   await manifest.commit(nextEpoch);
-  assert.equal(ManifestFile.load(files, PATH)?.current.epoch, 2);
+  assert.equal((await ManifestFile.load(files, PATH))?.current.epoch, 2);
 });
 
 Deno.test("ManifestFile.load() refuses a manifest with a flipped bit or a missing end", async () => {
@@ -65,10 +66,22 @@ Deno.test("ManifestFile.load() refuses a manifest with a flipped bit or a missin
   const whole = files.read(PATH) ?? assert.fail("no manifest");
   for (const length of [0, 1, 20, whole.length - 1]) {
     await files.replace(PATH, whole.subarray(0, length));
-    assert.throws(() => ManifestFile.load(files, PATH), { code: "state/manifest" });
+    await assert.rejects(ManifestFile.load(files, PATH), { code: "state/manifest" });
   }
   const flipped = whole.slice();
   flipped[40] = (flipped[40] as number) ^ 1;
   await files.replace(PATH, flipped);
-  assert.throws(() => ManifestFile.load(files, PATH), { code: "state/manifest" });
+  await assert.rejects(ManifestFile.load(files, PATH), { code: "state/manifest" });
+});
+
+Deno.test("ManifestFile.load() believes only what is durable under its name", async () => {
+  const files = new MemoryFiles();
+  await ManifestFile.create(files, PATH, FIRST);
+  const order: string[] = [];
+  files.settle = () => {
+    order.push("settled");
+    return Promise.reject(new PsmaError("sys/io", "Cannot sync"));
+  };
+  await assert.rejects(ManifestFile.load(files, PATH), { code: "sys/io" });
+  assert.deepEqual(order, ["settled"]);
 });
