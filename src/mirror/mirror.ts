@@ -323,7 +323,6 @@ export class Mirror {
       await this.#wait(IDLE_MS);
     } else if (this.#state === "ready") {
       if (link.map.dirtyChunks > 0) return this.#to("fell-back", "a comparison found a difference");
-      // Who waited for the gate has given up, and write-through with it.
       if (!link.writeThrough) return this.#to("fell-back", "the gate took too long");
       if (this.#wantReady && !this.verification.gate.passedSince(this.#gateWantedMs)) {
         await this.verification.gate.pass(() =>
@@ -415,10 +414,9 @@ export class Mirror {
   /** @returns whether it is ready. */
   async #getReady(): Promise<boolean> {
     const { volume, link, calls } = this.#options;
-    for (let round = 0; round < ROUNDS_BEFORE_WRITE_THROUGH; round++) {
-      if (link.writeThrough || link.map.dirtyBytes <= SMALL_BYTES || !this.#converging) break;
-      // The application dirties as fast as that is: only write-through gets ahead of it.
-      if (this.#gainedLittle) break;
+    for (let round = 0; this.#converging && round < ROUNDS_BEFORE_WRITE_THROUGH; round++) {
+      // Where the application dirties as fast as that is, only write-through gets ahead of it.
+      if (link.writeThrough || this.#gainedLittle || link.map.dirtyBytes <= SMALL_BYTES) break;
       await this.#copyTracking();
     }
     if (!this.#converging) return false;
