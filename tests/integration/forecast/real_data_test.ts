@@ -1,4 +1,4 @@
-/** Real series, forecast through the child: not worse than naive, cheap enough, intervals that hold. */
+/** Real series, forecast through the child: not worse than naive, and intervals that hold. */
 import { ok } from "node:assert/strict";
 import { silentLog } from "../../../src/core/mod.ts";
 import { type Forecaster, openForecaster } from "../../../src/forecast/mod.ts";
