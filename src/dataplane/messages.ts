@@ -5,7 +5,12 @@
 import type { ErrorRecord } from "../core/mod.ts";
 import type { OperationReport } from "../backend/mod.ts";
 import type { NbdServerStatistics } from "../frontend/mod.ts";
-import type { Guidance, LoadStep, MirrorState as AnyMirrorState } from "../mirror/mod.ts";
+import type {
+  DIGEST_ALGORITHM,
+  Guidance,
+  LoadStep,
+  MirrorState as AnyMirrorState,
+} from "../mirror/mod.ts";
 import type {
   BackendSpec,
   BackupMode,
@@ -293,7 +298,7 @@ export interface Commands {
   /** Digests of what is persisted now, one per extent, in order. */
   digestExtents: {
     argument: { name: string; extents: readonly { at: number; length: number }[] };
-    answer: { algorithm: "xxh64"; digests: string[] };
+    answer: { algorithm: typeof DIGEST_ALGORITHM; digests: string[] };
   };
   /** Raises the volume's fencing epoch; sessions with a lower one are cut before it answers. */
   promote: { argument: { name: string; epoch: number }; answer: { epoch: number } };

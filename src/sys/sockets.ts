@@ -9,6 +9,7 @@ const AF_UNIX = 1, AF_INET = 2, AF_INET6 = 10;
 const SOCK_STREAM_CLOEXEC = 1 | 0o2000000;
 const SOL_SOCKET = 1, IPPROTO_TCP = 6;
 const SO_REUSEADDR = 2, SO_SNDBUF = 7, SO_KEEPALIVE = 9, SO_SNDBUFFORCE = 32;
+const SEND_BUFFER_BYTES = 4 << 20;
 const TCP_NODELAY = 1, TCP_KEEPIDLE = 4, TCP_KEEPINTVL = 5, TCP_KEEPCNT = 6, TCP_USER_TIMEOUT = 18;
 const SHUT_RDWR = 2;
 const EADDRINUSE = 98, ECONNREFUSED = 111;
@@ -169,22 +170,24 @@ export function addressText(address: SocketAddress): string {
     : `${address.host}:${address.port}`;
 }
 
-/** Small messages leave at once instead of waiting for more. Does nothing on a Unix socket. */
-export function setNoDelay(fd: number): void {
+/**
+ * Fits a connected stream socket for requests and bulk data. Over TCP small messages leave at once instead of
+ * waiting for more, and a peer that is gone without a word is noticed within `deadMs`. A Unix socket may send so
+ * much before the peer has read it that large pieces leave whole; TCP sizes its buffers by itself.
+ */
+export function tuneSocket(fd: number, isUnix: boolean, deadMs: number): void {
+  if (isUnix) return setSendBuffer(fd, SEND_BUFFER_BYTES);
   setOption(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  noticeDeadPeer(fd, deadMs);
 }
 
-/**
- * Lets this end of a Unix socket send so much before the peer has read it: a large reply then leaves in one
- * piece. TCP sizes its buffers by itself. Beyond `net.core.wmem_max` it needs CAP_NET_ADMIN; else less is given.
- */
-export function setSendBuffer(fd: number, bytes: number): void {
+/** Beyond `net.core.wmem_max` it needs CAP_NET_ADMIN; else less is given. */
+function setSendBuffer(fd: number, bytes: number) {
   setOption(fd, SOL_SOCKET, SO_SNDBUF, bytes);
   setOption(fd, SOL_SOCKET, SO_SNDBUFFORCE, bytes);
 }
 
-/** Notices a peer that is gone without a word, within `deadMs`. Does nothing on a Unix socket. */
-export function noticeDeadPeer(fd: number, deadMs: number): void {
+function noticeDeadPeer(fd: number, deadMs: number) {
   const interval = Math.max(1, Math.floor(deadMs / 4000));
   setOption(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
   setOption(fd, IPPROTO_TCP, TCP_KEEPIDLE, interval);

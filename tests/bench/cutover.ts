@@ -12,12 +12,14 @@
 import { silentLog } from "../../src/core/mod.ts";
 import { type CutoverReport, DataPlane } from "../../src/dataplane/mod.ts";
 import { mirrorTerms } from "../support/mirror_terms.ts";
-import { FarStore, thinPlacement } from "../support/planes.ts";
+import { FarStore, serveVolume, thinPlacement } from "../support/planes.ts";
 import { waitUntil } from "../support/process.ts";
 import { tempDir } from "../support/temp.ts";
 import {
   type LatencyLog,
   type LoadKind,
+  now_ms,
+  pass,
   quantile,
   startLoad,
   type Stretch,
@@ -54,14 +56,10 @@ async function cutovers(options: BenchOptions): Promise<{ rounds: Round[]; log: 
     },
   });
   try {
-    await agent.command("serveNbd", { listen: { path: temp.file("a.sock") }, fenced: false });
-    await agent.command("openVolume", {
-      name: "data",
-      directory: temp.file("data"),
+    const uri = await serveVolume(agent, temp, {
       max_size_bytes: 1024 * MIB,
       initial: thinPlacement(temp.file("first"), SIZE_BYTES),
     });
-    const { uri } = await agent.command("exportNbd", { name: "data", description: "bench" });
     await using load = await startLoad(uri, LOAD, SIZE_BYTES, temp.path);
     await pass(500);
     const rounds: Round[] = [];
@@ -103,13 +101,9 @@ async function cutOnce(
 }
 
 async function stretchOf(seconds: number): Promise<Stretch> {
-  const from_ms = performance.timeOrigin + performance.now();
+  const from_ms = now_ms();
   await pass(seconds * 1000);
   return { from_ms, to_ms: from_ms + seconds * 1000 };
-}
-
-function pass(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 async function* measure(options: BenchOptions): AsyncIterable<BenchResult> {

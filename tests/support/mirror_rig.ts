@@ -17,8 +17,8 @@ import {
   type Placement,
   Volume,
 } from "../../src/volume/mod.ts";
-import type { InThread } from "./in_thread.ts";
-import type { TempDir } from "./temp.ts";
+import { type InThread, inThread } from "./in_thread.ts";
+import { type TempDir, tempDir } from "./temp.ts";
 import { mirrorTerms } from "./mirror_terms.ts";
 
 const MIB = 2 ** 20;
@@ -30,6 +30,19 @@ export interface MirrorRigOptions {
   readonly sizeBytes?: number;
   /** It is to be in lock-step, unasked. */
   readonly keepsReady?: boolean;
+}
+
+/** A rig on a thread of its own ring, for as long as the body takes. */
+export async function withMirrorRig(
+  options: MirrorRigOptions,
+  body: (rig: MirrorRig) => Promise<void>,
+): Promise<void> {
+  using temp = tempDir();
+  await inThread(async (thread) => {
+    const rig = await MirrorRig.start(thread, temp, options);
+    await body(rig);
+    await rig.end();
+  });
 }
 
 export class MirrorRig {

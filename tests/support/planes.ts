@@ -15,6 +15,19 @@ export function thinPlacement(path: string, sizeBytes: number): Placement {
   };
 }
 
+/** Serves a new volume `data` of a data plane over NBD. @returns its URI. */
+export async function serveVolume(
+  plane: DataPlane,
+  temp: TempDir,
+  { initial, max_size_bytes }: { initial: Placement; max_size_bytes: number },
+): Promise<string> {
+  await plane.command("serveNbd", { listen: { path: temp.file("a.sock") }, fenced: false });
+  const directory = temp.file("data");
+  await plane.command("openVolume", { name: "data", directory, max_size_bytes, initial });
+  const { uri } = await plane.command("exportNbd", { name: "data", description: "test" });
+  return uri;
+}
+
 /** A fenced NBD server of its own, in this process but on its own thread: a data store's bytes. */
 export class FarStore implements AsyncDisposable {
   readonly promoted: Map<string, number> = new Map();

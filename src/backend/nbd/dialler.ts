@@ -9,16 +9,14 @@ import { assert, type Deferred, errnoText } from "../../core/mod.ts";
 import { NBD_OPTION } from "../../codec/mod.ts";
 import {
   closeFile,
-  noticeDeadPeer,
   openSocket,
   parseIpv4,
   parseIpv6,
   type Reactor,
-  setNoDelay,
-  setSendBuffer,
   shutdownSocket,
   type Sockaddr,
   sockaddrOf,
+  tuneSocket,
 } from "../../sys/mod.ts";
 import { negotiate, unreachable } from "./handshake.ts";
 import type { NbdOffer } from "./offer.ts";
@@ -29,8 +27,6 @@ const DIAL_LIMIT_MS = 10_000;
 /** A server that vanished without a word is noticed within this; also one that takes nothing for as long. */
 const DEAD_PEER_MS = 30_000;
 const ADDRESSES_MAX = 8;
-/** So many large writes leave a Unix socket in one piece each, not in turns with the server's reads. */
-const SEND_BUFFER_BYTES = 4 << 20;
 
 /** @param fd a connected socket in transmission phase, owned by the caller. */
 export interface NbdConnected {
@@ -126,7 +122,7 @@ export class NbdDialler {
       if (attempt.cut !== undefined) break;
       attempt.fd = openSocket(where.family);
       const result = await this.reactor.connect(attempt.fd, where.bytes);
-      if (result >= 0) return this.#tune(attempt.fd);
+      if (result >= 0) return tuneSocket(attempt.fd, "path" in this.target.address, DEAD_PEER_MS);
       failure = unreachable(this.target, errnoText(result));
       closeFile(attempt.fd);
       attempt.fd = -1;
@@ -146,12 +142,6 @@ export class NbdDialler {
     } catch (error) {
       if (this.#where.length === 0) throw error;
     }
-  }
-
-  #tune(fd: number) {
-    if ("path" in this.target.address) return setSendBuffer(fd, SEND_BUFFER_BYTES);
-    setNoDelay(fd);
-    noticeDeadPeer(fd, DEAD_PEER_MS);
   }
 }
 

@@ -10,12 +10,10 @@ import {
   allocateMemory,
   closeFile,
   type Memory,
-  noticeDeadPeer,
   type Reactor,
   type Ring,
-  setNoDelay,
-  setSendBuffer,
   type SocketAddress,
+  tuneSocket,
 } from "../../sys/mod.ts";
 import type { Requests } from "../../volume/mod.ts";
 import { type NbdExport, NbdExports, type ServedVolume } from "./exports.ts";
@@ -27,8 +25,6 @@ import { type NbdSessionHost, PHASE } from "./session_host.ts";
 
 const CONNECTIONS = 256;
 const HANDSHAKE_S = 10;
-/** Several large replies: with the kernel's 208 KiB each one of 256 KiB took two waits for the client. */
-const SEND_BUFFER_BYTES = 4 << 20;
 /** A client that vanished without a word, or reads nothing of what it asked for, is given up after this long. */
 const DEAD_PEER_MS = 60_000;
 const DESCRIPTION_BYTES_MAX = 4096;
@@ -305,11 +301,7 @@ export class NbdServer implements NbdSessionHost<NbdSession>, ListenerEvents {
     }
     this.#full = false;
     this.#accepted++;
-    if (isUnix) setSendBuffer(fd, SEND_BUFFER_BYTES);
-    else {
-      setNoDelay(fd);
-      noticeDeadPeer(fd, DEAD_PEER_MS);
-    }
+    tuneSocket(fd, isUnix, DEAD_PEER_MS);
     const index = this.#free.pop() ?? this.#sessions.length;
     const session = this.#sessions[index] ??= new NbdSession(this, index);
     this.#open++;

@@ -4,7 +4,15 @@
  * stretches alike, as it cannot where "before" was measured once.
  */
 import { type BenchResult, median } from "../pairs.ts";
-import { type LatencyLog, type LoadKind, quantile, startLoad, type Stretch } from "./load.ts";
+import {
+  type LatencyLog,
+  type LoadKind,
+  pass,
+  quantile,
+  startLoad,
+  type Stretch,
+  stretch,
+} from "./load.ts";
 import type { SideKind, SideOptions } from "./side.ts";
 
 export interface InTurnsOptions extends SideOptions {
@@ -39,10 +47,10 @@ export async function copyInTurns(
   const copying: Stretch[] = [], paused: Stretch[] = [];
   for (let pair = 0; pair < options.pairs; pair++) {
     options.signal?.throwIfAborted();
-    const quiet = await stretch(options.seconds);
+    const quiet = await settled(options.seconds);
     if (pair === 0) await side.begin();
     else await side.resume();
-    const busy = await stretch(options.seconds);
+    const busy = await settled(options.seconds);
     if (await side.ready(0)) break;
     await side.pause();
     paused.push(quiet);
@@ -52,15 +60,9 @@ export async function copyInTurns(
   return compare(work, await load.end(), copying, paused);
 }
 
-async function stretch(seconds: number): Promise<Stretch> {
+async function settled(seconds: number): Promise<Stretch> {
   await pass(SETTLE_MS);
-  const from_ms = performance.timeOrigin + performance.now();
-  await pass(seconds * 1000);
-  return { from_ms, to_ms: performance.timeOrigin + performance.now() };
-}
-
-function pass(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
+  return await stretch(() => pass(seconds * 1000));
 }
 
 /** Of all stretches of a kind together; the spread is that of the pairs. */

@@ -24,6 +24,22 @@ export interface Stretch {
   readonly to_ms: number;
 }
 
+/** On the clock that fio's log has. */
+export function now_ms(): number {
+  return performance.timeOrigin + performance.now();
+}
+
+export function pass(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/** For as long as the work takes. */
+export async function stretch(work: () => Promise<unknown>): Promise<Stretch> {
+  const from_ms = now_ms();
+  await work();
+  return { from_ms, to_ms: now_ms() };
+}
+
 /** Latencies from submission to completion, of requests that completed in a stretch. */
 export interface Latencies {
   readonly operations_per_s: number;

@@ -1,6 +1,15 @@
 /** A whole mirror's life under an application: sync, readiness, a resync, the pivot, and what the application got. */
 import type { Figure } from "../pairs.ts";
-import { type Latencies, type LatencyLog, type LoadKind, startLoad, type Stretch } from "./load.ts";
+import {
+  type Latencies,
+  type LatencyLog,
+  type LoadKind,
+  now_ms,
+  pass,
+  startLoad,
+  type Stretch,
+  stretch,
+} from "./load.ts";
 import type { SideKind, SideOptions } from "./side.ts";
 
 export interface UnderLoadOptions extends SideOptions {
@@ -90,21 +99,6 @@ function judge(
 
 function lengthOf(stretch: Stretch | undefined): number | undefined {
   return stretch && (stretch.to_ms - stretch.from_ms) / 1000;
-}
-
-async function stretch(work: () => Promise<unknown>): Promise<Stretch> {
-  const from_ms = now_ms();
-  await work();
-  return { from_ms, to_ms: now_ms() };
-}
-
-/** On the clock that fio's log has. */
-function now_ms(): number {
-  return performance.timeOrigin + performance.now();
-}
-
-function pass(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** Of every phase what was kept of the requests before, and its latencies. */

@@ -7,7 +7,7 @@ import { attachedLoop, sparseFile } from "../../support/attached_loop.ts";
 import { BackendIo } from "../../support/backend_io.ts";
 import { DeviceWriter } from "../../support/device_writer.ts";
 import { inThread } from "../../support/in_thread.ts";
-import { thinPlacement } from "../../support/planes.ts";
+import { serveVolume, thinPlacement } from "../../support/planes.ts";
 import { run } from "../../support/process.ts";
 import { requires } from "../../support/requires.ts";
 import { tempDir } from "../../support/temp.ts";
@@ -116,14 +116,10 @@ Deno.test({
     });
     const application = await DataPlane.start({ log: silentLog });
     try {
-      await agent.command("serveNbd", { listen: { path: temp.file("a.sock") }, fenced: false });
-      await agent.command("openVolume", {
-        name: "data",
-        directory: temp.file("data"),
+      const uri = await serveVolume(agent, temp, {
         max_size_bytes: 64 * MIB,
         initial: thinPlacement(temp.file("first"), 8 * MIB),
       });
-      const { uri } = await agent.command("exportNbd", { name: "data", description: "test" });
       const writer = await DeviceWriter.open(application, uri, seededRng(5));
       writer.start(8);
       await agent.command("startMirror", {

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { seededRng, silentLog, systemRng } from "../../../src/core/mod.ts";
 import { DataPlane, type DataPlaneEvent } from "../../../src/dataplane/mod.ts";
 import { DeviceWriter } from "../../support/device_writer.ts";
-import { FarStore, thinPlacement } from "../../support/planes.ts";
+import { FarStore, serveVolume, thinPlacement } from "../../support/planes.ts";
 import { waitUntil } from "../../support/process.ts";
 import { requires } from "../../support/requires.ts";
 import { tempDir } from "../../support/temp.ts";
@@ -30,14 +30,10 @@ Deno.test({
     });
     const application = await DataPlane.start({ log: silentLog });
     try {
-      await agent.command("serveNbd", { listen: { path: temp.file("a.sock") }, fenced: false });
-      await agent.command("openVolume", {
-        name: "data",
-        directory: temp.file("data"),
+      const uri = await serveVolume(agent, temp, {
         max_size_bytes: 1024 * MIB,
         initial: thinPlacement(temp.file("first"), 8 * MIB),
       });
-      const { uri } = await agent.command("exportNbd", { name: "data", description: "test" });
       const writer = await DeviceWriter.open(application, uri, seededRng(SEED));
       writer.start(16);
       for (let round = 1; round <= ROUNDS; round++) {

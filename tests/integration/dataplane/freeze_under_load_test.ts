@@ -4,7 +4,7 @@ import { seededRng, silentLog } from "../../../src/core/mod.ts";
 import { DataPlane } from "../../../src/dataplane/mod.ts";
 import { DeviceWriter } from "../../support/device_writer.ts";
 import { mirrorTerms } from "../../support/mirror_terms.ts";
-import { FarStore } from "../../support/planes.ts";
+import { FarStore, serveVolume } from "../../support/planes.ts";
 import { requires } from "../../support/requires.ts";
 import { tempDir } from "../../support/temp.ts";
 
@@ -17,14 +17,10 @@ async function freeze(mode: "sync" | "async"): Promise<void> {
   const agent = await DataPlane.start({ log: silentLog, questions: far.questions });
   const application = await DataPlane.start({ log: silentLog });
   try {
-    await agent.command("serveNbd", { listen: { path: temp.file("a.sock") }, fenced: false });
-    await agent.command("openVolume", {
-      name: "data",
-      directory: temp.file("data"),
+    const uri = await serveVolume(agent, temp, {
       max_size_bytes: 16 * SIZE_BYTES,
       initial: await far.create("first", SIZE_BYTES, 1),
     });
-    const { uri } = await agent.command("exportNbd", { name: "data", description: "test" });
     const writer = await DeviceWriter.open(application, uri, seededRng(11));
     writer.start(WRITERS);
     const { epoch } = await agent.command("volumeStatus", { name: "data" });

@@ -1,10 +1,9 @@
 /** A mirror in lock-step that loses it without losing its target: it comes back by itself, and copies nothing unlocked. */
 import assert from "node:assert/strict";
 import { failNth } from "../../../src/backend/mod.ts";
-import { inThread, until } from "../../support/in_thread.ts";
-import { MirrorRig, type MirrorRigOptions } from "../../support/mirror_rig.ts";
+import { until } from "../../support/in_thread.ts";
+import { type MirrorRig, type MirrorRigOptions, withMirrorRig } from "../../support/mirror_rig.ts";
 import { requires } from "../../support/requires.ts";
-import { tempDir } from "../../support/temp.ts";
 
 const MIB = 2 ** 20, CHUNK = 65_536, EIO = 5;
 const needs = requires({ io_uring: true });
@@ -13,16 +12,9 @@ async function inLockStep(
   options: MirrorRigOptions,
   body: (rig: MirrorRig) => Promise<void>,
 ): Promise<void> {
-  using temp = tempDir();
-  await inThread(async (thread) => {
-    const rig = await MirrorRig.start(thread, temp, {
-      role: "backup",
-      keepsReady: true,
-      ...options,
-    });
-    await until(thread, () => rig.mirror.isReady, "lock-step");
+  await withMirrorRig({ role: "backup", keepsReady: true, ...options }, async (rig) => {
+    await until(rig.thread, () => rig.mirror.isReady, "lock-step");
     await body(rig);
-    await rig.end();
   });
 }
 

@@ -1,27 +1,17 @@
 /** What a target may do late must never undo what came after it. */
 import assert from "node:assert/strict";
-import { inThread, never, until } from "../../support/in_thread.ts";
+import { never, until } from "../../support/in_thread.ts";
 import { mirrorTerms } from "../../support/mirror_terms.ts";
-import { MirrorRig } from "../../support/mirror_rig.ts";
+import { withMirrorRig } from "../../support/mirror_rig.ts";
 import { requires } from "../../support/requires.ts";
-import { tempDir } from "../../support/temp.ts";
 
 const needs = requires({ io_uring: true });
-
-async function withRig(body: (rig: MirrorRig) => Promise<void>): Promise<void> {
-  using temp = tempDir();
-  await inThread(async (thread) => {
-    const rig = await MirrorRig.start(thread, temp);
-    await body(rig);
-    await rig.end();
-  });
-}
 
 Deno.test({
   name: "a write left behind on its way to the target never lands on a newer copy",
   ...needs,
   fn: () =>
-    withRig(async (rig) => {
+    withMirrorRig({}, async (rig) => {
       await rig.write(1);
       await rig.mirror.converge(5000);
       rig.target.hold();
@@ -48,7 +38,7 @@ Deno.test({
   name: "two writes to one block in write-through reach both sides in one order",
   ...needs,
   fn: () =>
-    withRig(async (rig) => {
+    withMirrorRig({}, async (rig) => {
       await rig.write(1);
       await rig.mirror.converge(5000);
       rig.target.hold();
@@ -70,7 +60,7 @@ Deno.test({
   name: "a convergence that ran out of time goes back to tracking, and another one succeeds",
   ...needs,
   fn: () =>
-    withRig(async (rig) => {
+    withMirrorRig({}, async (rig) => {
       await rig.write(1);
       await until(rig.thread, () => rig.mirror.state === "tracking", "tracking");
       rig.target.hold();
@@ -89,7 +79,7 @@ Deno.test({
     "a mirror that fell back while the store fenced is not switched to, whatever it has reached since",
   ...needs,
   fn: () =>
-    withRig(async (rig) => {
+    withMirrorRig({}, async (rig) => {
       await rig.write(1);
       await rig.mirror.converge(5000);
       const fallBack = async () => {
@@ -111,7 +101,7 @@ Deno.test({
   name: "a switch that came too late leaves a mirror that goes on in rounds",
   ...needs,
   fn: () =>
-    withRig(async (rig) => {
+    withMirrorRig({}, async (rig) => {
       await rig.mirror.converge(5000);
       rig.volume.dropWriteThrough("the target was away for a moment");
       await assert.rejects(rig.switchOver(), { code: "state/not-ready" });
@@ -126,7 +116,7 @@ Deno.test({
   name: "a copy that a target holds up holds nobody up once it is left behind, and is made again",
   ...needs,
   fn: () =>
-    withRig(async (rig) => {
+    withMirrorRig({}, async (rig) => {
       await rig.write(1);
       await rig.mirror.converge(5000);
       rig.target.hold();
@@ -144,7 +134,7 @@ Deno.test({
   name: "a mirror that is ended twice gives its memory back once",
   ...needs,
   fn: () =>
-    withRig(async (rig) => {
+    withMirrorRig({}, async (rig) => {
       const { memory } = rig.mirror.copier.options, released = new Set<number>();
       const release = memory.release;
       memory.release = (one) => {
@@ -166,7 +156,7 @@ Deno.test({
   name: "a mirror ends at once, however low the rate is at which it compares",
   ...needs,
   fn: () =>
-    withRig(async (rig) => {
+    withMirrorRig({}, async (rig) => {
       await rig.write(1);
       await rig.mirror.converge(5000);
       rig.mirror.pause();
