@@ -9,6 +9,7 @@
  */
 import { parseArgs } from "node:util";
 import { fileURLToPath } from "node:url";
+import { removeDead } from "./support/leftovers.ts";
 import { type FileResult, runFile } from "./support/run_file.ts";
 import { setUp, TEST_PACKAGES } from "./support/setup.ts";
 import { CHECKS, type Group, GROUPS, testFiles } from "./support/suite.ts";
@@ -134,6 +135,7 @@ async function main(): Promise<void> {
     Deno.addSignalListener(signal, () => interrupted.abort());
   }
   if (!wanted.quick) setUp(TEST_PACKAGES, say);
+  for (const at of await removeDead()) say(`set-up: removed ${at}, which a killed run had left`);
   if (!chosen && wanted.filter === undefined) await runChecks();
   for (const group of GROUPS) {
     if (wanted.group !== undefined && wanted.group !== group.name) continue;

@@ -10,6 +10,14 @@ const KEEPS_UP = 0.5;
 /** More than this is not copied under write-through that a round can still make less. */
 const MOST_BYTES_WRITTEN_THROUGH = 2 * 2 ** 30;
 
+/** What converging need not copy again before write-through begins: so much, and this share of a small volume. */
+const LITTLE_BYTES = 16 * 2 ** 20, LITTLE_SHARE = 1 / 64;
+
+/** Says whether so few bytes are dirty that write-through may begin. */
+export function isLittle(dirtyBytes: number, volumeBytes: number): boolean {
+  return dirtyBytes <= Math.min(LITTLE_BYTES, volumeBytes * LITTLE_SHARE);
+}
+
 interface Copied {
   readonly copiedBytes: number;
 }

@@ -9,7 +9,7 @@
 import { PsmaError, Signal, toPsmaError } from "../core/mod.ts";
 import type { MirrorRecord, MirrorTerms } from "../volume/mod.ts";
 import { DigestChecks } from "./checks.ts";
-import { ConvergenceWatch, Deadlines, WriterWatch } from "./convergence.ts";
+import { ConvergenceWatch, Deadlines, isLittle, WriterWatch } from "./convergence.ts";
 import { Cooling } from "./cooling.ts";
 import { Copier } from "./copier.ts";
 import { whileCopying } from "./copying.ts";
@@ -27,8 +27,7 @@ import { WriteThroughWatch } from "./write_through_watch.ts";
 
 const RETRY_FIRST_MS = 100, RETRY_MAX_MS = 5000;
 const IDLE_MS = 100;
-/** Converging begins write-through when this little is dirty, or after so many rounds. */
-const SMALL_BYTES = 16 * 2 ** 20;
+/** Converging begins write-through when little is dirty, or after so many. */
 const ROUNDS_BEFORE_WRITE_THROUGH = 4;
 /** A round after which so much of what was dirty before is dirty again is not worth repeating. */
 const GAINED_LITTLE = 0.5;
@@ -416,7 +415,8 @@ export class Mirror {
     const { volume, link, calls } = this.#options;
     for (let round = 0; this.#converging && round < ROUNDS_BEFORE_WRITE_THROUGH; round++) {
       // Where the application dirties as fast as that is, only write-through gets ahead of it.
-      if (link.writeThrough || this.#gainedLittle || link.map.dirtyBytes <= SMALL_BYTES) break;
+      if (link.writeThrough || this.#gainedLittle) break;
+      if (isLittle(link.map.dirtyBytes, volume.sizeBytes)) break;
       await this.#copyTracking();
     }
     if (!this.#converging) return false;

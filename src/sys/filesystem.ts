@@ -8,7 +8,7 @@ import { attempt, mustSucceed } from "./attempt.ts";
 import { openDescriptor } from "./descriptor.ts";
 import { detectFilesystem } from "./detect.ts";
 import { cString, libc, slowLibc, sysError } from "./libc.ts";
-import { type MountEntry, mountsAt } from "./mountinfo.ts";
+import { deadMounts, type MountEntry, mountsAt } from "./mountinfo.ts";
 
 const EXT4_IOC_RESIZE_FS = 0x40086610n;
 const XFS_IOC_FSGEOMETRY = 0x8100587en, XFS_IOC_FSGROWFSDATA = 0x4010586en;
@@ -223,13 +223,21 @@ export async function formatFilesystem(
   }
   const { success, stderr, stdout } = await new Deno.Command(tool, {
     args: maker.arguments(device, sizeBytes),
+    env: { LC_ALL: "C" },
     stdin: "null",
   }).output();
   if (success) return;
   const said = new TextDecoder().decode(stderr.length > 0 ? stderr : stdout).trim();
   // What went wrong comes first; some tools go on with a page about their options.
   const [reason = ""] = said.split("\n", 1);
-  throw new PsmaError("sys/mkfs", `Cannot format ${device} as ${type}: ${reason}`);
+  // mkfs.btrfs looks at whatever is mounted, and gives up at what nobody serves any more.
+  const dead = said.includes("not connected") ? await deadMounts() : [];
+  const hint = `Nobody serves ${dead.join(" and ")} any more: umount -l, then try again.`;
+  throw new PsmaError(
+    "sys/mkfs",
+    `Cannot format ${device} as ${type}: ${reason}`,
+    dead.length === 0 ? {} : { hint },
+  );
 }
 
 /** A service's PATH may leave out the folders where mkfs is. */

@@ -35,6 +35,20 @@ export function mountsAt(path: string): MountEntry[] {
   return listMounts().filter((entry) => entry.at === real);
 }
 
+/** Mount points below `prefix` whose server has gone, so that whoever looks at them is told `not connected`. */
+export async function deadMounts(prefix = "/"): Promise<string[]> {
+  const dead: string[] = [];
+  for (const { at } of listMounts()) {
+    if (!at.startsWith(prefix)) continue;
+    try {
+      await Deno.stat(at);
+    } catch (error) {
+      if (error instanceof Deno.errors.NotConnected) dead.push(at);
+    }
+  }
+  return dead;
+}
+
 /**
  * A mount point's path as the kernel lists it: absolute and without symbolic links. What is mounted there is
  * not touched, because whoever serves it may be this very thread, or gone.

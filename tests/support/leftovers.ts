@@ -4,6 +4,7 @@
  * Not found: what a test puts outside its temporary folder under a process that cleared its environment.
  */
 import { HOLDER_NAME } from "../../src/sys/holder_program.ts";
+import { deadMounts, removeStale } from "../../src/sys/mod.ts";
 import { kill, waitUntil } from "./process.ts";
 
 /** The environment variable that marks a test file's process and all that it starts. */
@@ -25,6 +26,17 @@ export function findLeftovers(dir: string, mark: string): Leftovers {
     loops,
     files: [...Deno.readDirSync(dir)].map((entry) => `${dir}/${entry.name}`),
   };
+}
+
+/**
+ * Removes what killed runs of demo or tests left mounted, below the folder of temporary files alone: tools
+ * that look at every mount (mkfs.btrfs) give up at one that nobody serves.
+ * @returns where they were mounted.
+ */
+export async function removeDead(): Promise<string[]> {
+  const dead = await deadMounts(`${Deno.env.get("TMPDIR") ?? "/tmp"}/psma-`);
+  for (const at of dead) await removeStale(at);
+  return dead;
 }
 
 /** One line for each thing left. */

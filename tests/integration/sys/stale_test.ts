@@ -1,13 +1,18 @@
 /** What a killed server leaves in the kernel is found and removed, and the volume works again. */
-import { deepStrictEqual, equal } from "node:assert/strict";
-import { kill, run, start, type Started } from "../../support/process.ts";
+import { deepStrictEqual, equal, ok, rejects } from "node:assert/strict";
+import { kill, run, start, type Started, waitUntil } from "../../support/process.ts";
 import { requires } from "../../support/requires.ts";
 import { serveFile } from "../../support/served_file.ts";
 import { tempDir } from "../../support/temp.ts";
+import { PsmaError } from "../../../src/core/mod.ts";
 import {
   attachLoop,
+  deadMounts,
+  detachLoop,
   detectFilesystem,
+  endHolders,
   findLoops,
+  formatFilesystem,
   listMounts,
   mountFilesystem,
   mountsAt,
@@ -66,6 +71,43 @@ Deno.test({
 });
 
 Deno.test({
+  name: "a file system that nobody serves any more is named when mkfs gives up at it",
+  ...requires({
+    root: true,
+    io_uring: true,
+    fuse: true,
+    loop: true,
+    filesystems: ["xfs"],
+    commands: ["mkfs.xfs", "mkfs.btrfs"],
+  }),
+  async fn() {
+    using temp = tempDir();
+    const path = temp.file("data"), blank = temp.file("blank");
+    await using _leftovers = { [Symbol.asyncDispose]: async () => void await removeStale(path) };
+    await using server = await runningServer(temp.path, "xfs", "idle");
+    Deno.writeTextFileSync(blank, "");
+    Deno.truncateSync(blank, 512 << 20);
+    const { device } = await attachLoop({ path: blank });
+    await using _device = { [Symbol.asyncDispose]: async () => void await detachLoop(device) };
+    kill(server.pid, "SIGKILL");
+    await server.status;
+    endHolders(path);
+    await waitUntil(async () => (await deadMounts(temp.path)).length > 0, {
+      what: "the file system to be given up",
+    });
+    deepStrictEqual(await deadMounts(temp.path), [path]);
+    await rejects(formatFilesystem(device, "btrfs"), (error) => {
+      ok(error instanceof PsmaError && error.code === "sys/mkfs");
+      ok(error.hint?.includes(path), error.hint);
+      return true;
+    });
+    await removeStale(path);
+    await formatFilesystem(device, "btrfs");
+    equal(await detectFilesystem(device), "btrfs");
+  },
+});
+
+Deno.test({
   name: "another program's mount in the same place stays",
   ...requires({ root: true, commands: ["mount"] }),
   async fn() {
@@ -82,10 +124,10 @@ Deno.test({
   },
 });
 
-/** A server whose file system holds a synced file and is being written to. */
-async function runningServer(dir: string, type: string): Promise<Started> {
+/** A server whose file system holds a synced file and, unless it is idle, is being written to. */
+async function runningServer(dir: string, type: string, how = "writing"): Promise<Started> {
   const script = new URL("../../support/killed_server.ts", import.meta.url).pathname;
-  const server = start(Deno.execPath(), ["run", "-A", "--quiet", script, dir, type]);
+  const server = start(Deno.execPath(), ["run", "-A", "--quiet", script, dir, type, how]);
   await server.line(/serving (\S+)/);
   await Deno.writeTextFile(`${dir}/mnt/kept`, "kept");
   await run("sync", ["-f", `${dir}/mnt`]);
