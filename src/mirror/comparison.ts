@@ -110,14 +110,16 @@ export class Comparison {
 
   /**
    * Digests of both sides of doubtful chunks: equal ones are clean once the target has flushed, others are
-   * dirty without a doubt. Of those in which somebody writes nothing is said. @returns how many of each.
+   * dirty without a doubt. Of those in which somebody writes nothing is said, and of none when the target may
+   * have lost something meanwhile: it may have answered before. @returns how many of each.
    * @throws {PsmaError} when a side does not answer; then all stay as they were.
    */
   compareDoubtful(chunks: readonly number[]): Promise<Resolved> {
     return this.#alone(() =>
       this.#whileDoubtful(chunks, async (watched) => {
+        const { losses } = this.options.link;
         const equal = await this.#digestsEqual(watched.map((chunk) => this.rangeOf(chunk)));
-        return this.#resolve(watched, (_, index) => equal[index] === true);
+        return this.#resolve(watched, losses, (_, index) => equal[index] === true);
       })
     );
   }
@@ -126,9 +128,10 @@ export class Comparison {
   doubtfulHoles(chunks: readonly number[]): Promise<Resolved> {
     return this.#alone(() =>
       this.#whileDoubtful(chunks, async (watched) => {
+        const { losses } = this.options.link;
         const data = await this.#dataIn(watched);
         const holes = watched.filter((chunk) => !data.has(chunk));
-        return this.#resolve(holes, () => true);
+        return this.#resolve(holes, losses, () => true);
       })
     );
   }
@@ -157,13 +160,18 @@ export class Comparison {
     return true;
   }
 
-  /** Here and now, while they are watched: a write between the verdict and the mark would be lost. */
+  /**
+   * Here and now, while they are watched: a write between the verdict and the mark would be lost.
+   * @param losses of the target's, when it was asked.
+   */
   #resolve(
     watched: readonly number[],
+    losses: number,
     isEqual: (chunk: number, index: number) => boolean,
   ): Resolved {
     const { link } = this.options;
     let equal = 0, unequal = 0;
+    if (link.losses !== losses) return { equal, unequal };
     for (const [index, chunk] of watched.entries()) {
       const { at, length } = this.rangeOf(chunk);
       // A write ends the doubt, or goes to both sides and taints the chunk.

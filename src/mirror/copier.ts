@@ -173,7 +173,7 @@ export class Copier {
     link.map.flushed(errno === 0);
     if (errno === 0) return;
     // What it could not make durable it may have given up: the next flush would say nothing of it.
-    link.map.unstableToDirty();
+    link.targetLost();
     throw failed("flush the target", errno);
   }
 

@@ -131,7 +131,7 @@ export class Mirror {
     link.onFallback = (reason) => this.#fellBack(reason);
     link.target.onLost = () => {
       volume.dropWriteThrough("the target's connection was lost");
-      if (!link.committing) link.map.unstableToDirty();
+      if (!link.committing) link.targetLost();
     };
   }
 

@@ -32,6 +32,8 @@ export class MirrorLink {
   onFallback: ((reason: string) => void) | undefined;
   /** Bytes of chunks that became dirty by the application's writes. */
   changedBytes = 0;
+  /** How often the target may have lost something: what it answered before says nothing of what it holds now. */
+  losses = 0;
   /** Slots of writes that wait for a locked extent, in order. */
   readonly waiting: number[] = [];
   /** Slots of writes that wait until the log says, durably, that their regions are hot. The target is not to blame. */
@@ -97,6 +99,12 @@ export class MirrorLink {
       if (this.#checks[chunk] === CHECK.pending) this.#checks[chunk] = CHECK.tainted;
       this.unverified.mark(chunk);
     }
+  }
+
+  /** The target may have lost what was not flushed: it is copied again. */
+  targetLost(): void {
+    this.losses++;
+    this.map.unstableToDirty();
   }
 
   setCheck(range: Range, state: number): void {

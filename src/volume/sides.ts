@@ -136,7 +136,7 @@ export class Sides {
     link.map.markDirty(at, length);
     link.reverse?.map.markDirty(at, length);
     // A flush: whatever that side was to make durable, it may have given up.
-    if (length === 0) (isActive ? link.reverse : link)?.map.unstableToDirty();
+    if (length === 0) (isActive ? link.reverse : link)?.targetLost();
     if (!isActive) this.leaveTarget("the target failed a write");
     else if (length > 0) this.leaveTarget("the volume's own backend failed a write");
   }
