@@ -7,6 +7,9 @@ import project from "./deno.json" with { type: "json" };
 const { version } = project;
 const clock = systemClock;
 
+/** The log of commands that answer on standard output. */
+const errorsOnly = () => createLog({ level: "error", clock });
+
 const parts: CliParts = {
   version,
   clock,
@@ -79,6 +82,16 @@ const parts: CliParts = {
     return await serveForecaster(args);
   },
 
+  async backtestTasks(order, onProgress) {
+    const { backtestTasks } = await import("./src/forecast/mod.ts");
+    return await backtestTasks(order, { clock, log: errorsOnly(), onProgress });
+  },
+
+  async backtestHistory(order, onProgress) {
+    const { backtestHistory } = await import("./src/forecast/mod.ts");
+    return await backtestHistory(order, { clock, log: errorsOnly(), onProgress });
+  },
+
   async serveHostTask(name) {
     const { serveHostTask } = await import("./src/dataplane/mod.ts");
     await serveHostTask(name);
@@ -86,7 +99,7 @@ const parts: CliParts = {
 
   async openNbdDevice(uri) {
     const { DataPlane } = await import("./src/dataplane/mod.ts");
-    const plane = await DataPlane.start({ log: createLog({ level: "error", clock }) });
+    const plane = await DataPlane.start({ log: errorsOnly() });
     const { device, size_bytes } = await plane.command("openDevice", { uri });
     return {
       size_bytes,

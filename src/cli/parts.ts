@@ -9,6 +9,13 @@ export interface CliParts {
   startStore(options: StartStore): Promise<Service>;
   /** Serves forecasts on standard input and output until its parent closes them. @returns the exit code. */
   serveForecaster(args: readonly string[]): Promise<number>;
+  /** Forecasts the past of a task file's series and scores that, unless the forecasts go to a file. */
+  backtestTasks(order: TasksOrder, onProgress: BacktestProgress): Promise<readonly BacktestTable[]>;
+  /** The same for one history. */
+  backtestHistory(
+    order: HistoryOrder,
+    onProgress: BacktestProgress,
+  ): Promise<readonly BacktestTable[]>;
   /** A host process's whole life: one task by name, see dataplane/host/tasks.ts. */
   serveHostTask(name: string): Promise<void>;
   /** Opens an NBD export in this process. */
@@ -101,4 +108,47 @@ export interface Finding {
   readonly found: string;
   /** What to do about it; only where there is something to do. */
   readonly advice?: string;
+}
+
+export interface TasksOrder {
+  readonly tasks_file: string;
+  /** Directory that holds the tasks' sets. */
+  readonly data: string;
+  /** Only these tasks; all when empty. */
+  readonly only: readonly string[];
+  /** Where forecasts go instead of being scored. */
+  readonly forecasts: string | null;
+}
+
+export interface HistoryOrder {
+  readonly history:
+    | { readonly file: string; readonly value: string | null }
+    | { readonly name: string; readonly points: readonly { at_s: number; value: number }[] };
+  readonly metric: string;
+  readonly horizon_s: number | null;
+  readonly step_s: number | null;
+  readonly origins: number;
+}
+
+export type BacktestProgress = (task: string, done: number, all: number) => void;
+
+/** One task's methods, ours first. */
+export interface BacktestTable {
+  readonly task: string;
+  readonly horizon_steps: number;
+  readonly step_s: number;
+  readonly methods: readonly {
+    readonly method: string;
+    readonly series: number;
+    readonly forecasts: number;
+    /** Geometric means of the score by naive's. */
+    readonly relative_pinball: number;
+    readonly relative_interval: number;
+    readonly mase: number;
+    readonly smape: number;
+    readonly coverage80: number;
+    readonly coverage95: number;
+    readonly msis: number;
+    readonly fit_ms: number | null;
+  }[];
 }

@@ -4,6 +4,7 @@ import { PsmaError, toPsmaError } from "../core/mod.ts";
 import type { CliParts } from "./parts.ts";
 import { fileWriter, type Writer } from "./terminal.ts";
 import { INTERRUPTED, Session, type Start } from "./verb.ts";
+import { backtestVerb } from "./verbs/backtest.ts";
 import { configVerbs } from "./verbs/configuration.ts";
 import { demoApplicationVerb, demoVerb } from "./verbs/demo.ts";
 import { doctorVerb } from "./verbs/doctor.ts";
@@ -69,6 +70,7 @@ function buildProgram(
     statusVerb(start),
     volumeVerbs(start),
     forecastVerb(start),
+    backtestVerb(start),
     planVerb(start),
     mirrorVerbs(start),
     scaleVerb(start),

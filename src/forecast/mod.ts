@@ -1,4 +1,5 @@
 /** Forecasts from samples: a journal in this process, DuckDB and the models in a child process. */
+export { backtestHistory, backtestTasks } from "./backtest/order.ts";
 export { type Forecaster, type ForecasterOptions, openForecaster } from "./forecaster.ts";
 export {
   type Forecast,

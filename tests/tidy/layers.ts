@@ -38,6 +38,7 @@ export const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   "@duckdb/duckdb-wasm": ["forecast"],
   "@hono/zod-openapi": ["api", "datastore"],
   commander: ["cli"],
+  "csv-parse": ["forecast"],
   "fast-check": [],
   "hash-wasm": ["mirror"],
   hono: ["api", "datastore"],

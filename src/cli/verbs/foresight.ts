@@ -29,7 +29,7 @@ export function forecastVerb(start: Start): Command {
     .action((volume, options) =>
       start(options, async (session) => {
         const forecast = await (await session.agent()).forecast(volume, {
-          metric: METRICS[options.metric] ?? options.metric,
+          metric: metricOf(options.metric),
           ...(options.horizon === undefined ? {} : { horizon: options.horizon }),
           ...(options.levels === undefined ? {} : { levels: options.levels }),
         });
@@ -48,6 +48,11 @@ export function planVerb(start: Start): Command {
   ])
     .argument("[volume]", "only this one")
     .action((volume, options) => start(options, (session) => showPlans(session, volume))) as never;
+}
+
+/** A metric's full name, from the short one that people type. */
+export function metricOf(word: string): string {
+  return METRICS[word] ?? word;
 }
 
 async function showPlans(session: Session, volume: string | undefined): Promise<void> {
