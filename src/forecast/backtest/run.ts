@@ -1,5 +1,12 @@
 /** Runs back-tests: reads a task's series, has the models forecast each case in child processes, scores. */
-import { type Clock, type Log, seededRng, type SelfCommand, selfCommand } from "../../core/mod.ts";
+import {
+  type Clock,
+  type Log,
+  need,
+  seededRng,
+  type SelfCommand,
+  selfCommand,
+} from "../../core/mod.ts";
 import { ForecasterProcess } from "../process.ts";
 import { BASE, PEERS } from "./peers.ts";
 import {
@@ -101,7 +108,11 @@ async function forecastCase(
 /** The table of one task: our forecasts and the peers', each against the base. */
 export function compare(forecasts: readonly BacktestForecast[]): MethodSummary[] {
   const cases = forecasts.map((one) => one.case);
-  const base = cases.map((one) => scoreOf(one, BASE.forecast(one)));
+  const peers = PEERS.map((peer) => ({
+    peer,
+    scores: cases.map((one) => scoreOf(one, peer.forecast(one))),
+  }));
+  const base = need(peers.find(({ peer }) => peer === BASE), "the base among the peers").scores;
   const row = (method: string, scores: readonly Score[], fit_ms: number | null): MethodSummary => ({
     method,
     ...summarise(bySeries(cases, scores, base), seededRng(1)),
@@ -111,9 +122,7 @@ export function compare(forecasts: readonly BacktestForecast[]): MethodSummary[]
   const spent = forecasts.reduce((sum, { fit_ms }) => sum + fit_ms, 0);
   return [
     row("psma", own, spent / forecasts.length),
-    ...PEERS.map(({ name, forecast }) =>
-      row(name, cases.map((one) => scoreOf(one, forecast(one))), null)
-    ),
+    ...peers.map(({ peer, scores }) => row(peer.name, scores, null)),
   ];
 }
 
